@@ -1,0 +1,49 @@
+"""The MANO hand model: files, layer, rotations and joint sets."""
+
+from er_jax.mano.files import HandFileError
+from er_jax.mano.joints import (
+    HAND21,
+    HANDS,
+    INTAGHAND_TIP_VERTICES,
+    INTERHAND21,
+    MANO16,
+    PARENTS,
+    TIP_VERTICES,
+    joint_order,
+)
+from er_jax.mano.layer import (
+    HandMesh,
+    hand_forward,
+    joints_from_vertices,
+    pose_from_components,
+)
+from er_jax.mano.model import HandModel, hand_model, load_hands
+from er_jax.mano.rotations import (
+    axis_angle_to_matrix,
+    matrix_to_6d,
+    matrix_to_axis_angle,
+    rotation_6d_to_matrix,
+)
+
+__all__ = [
+    "HAND21",
+    "HANDS",
+    "INTAGHAND_TIP_VERTICES",
+    "INTERHAND21",
+    "MANO16",
+    "PARENTS",
+    "TIP_VERTICES",
+    "HandFileError",
+    "HandMesh",
+    "HandModel",
+    "axis_angle_to_matrix",
+    "hand_forward",
+    "hand_model",
+    "joint_order",
+    "joints_from_vertices",
+    "load_hands",
+    "matrix_to_6d",
+    "matrix_to_axis_angle",
+    "pose_from_components",
+    "rotation_6d_to_matrix",
+]

@@ -1,0 +1,183 @@
+"""MANO's model files: finding, reading and checking them."""
+
+import dataclasses
+import hashlib
+import logging
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from er_jax.mano.joints import HANDS, PARENTS
+from er_jax.mano.pickles import RefusedPickleError, read_pickle, to_array
+
+SHAPES = {
+    "v_template": (778, 3),
+    "shapedirs": (778, 3, 10),
+    "posedirs": (778, 3, 135),
+    "J_regressor": (16, 778),
+    "weights": (778, 16),
+    "f": (1538, 3),
+    "kintree_table": (2, 16),
+    "hands_mean": (45,),
+    "hands_components": (45, 45),
+}
+"""Keys of a model file and the shapes of their arrays."""
+
+INTEGER_KEYS = ("f", "kintree_table")
+MAX_FILE_BYTES = 64 * 2**20  # official files have 4 MB
+NOT_A_PICKLE = {
+    b"\x1f\x8b": "it is gzip-compressed: unpack it first",
+    b"PK\x03\x04": "it is a zip archive: unpack it first, or name it .npz if it is one",
+    b"version https://git-lfs": "it is a git-lfs pointer, not the file: run `git lfs pull`",
+    b"<": "it is a web page: log in at https://mano.is.tue.mpg.de and download it again",
+}
+
+logger = logging.getLogger(__name__)
+
+
+class HandFileError(ValueError):
+    """A model file is absent, unsafe to read or not a hand model; says file, key and rule."""
+
+
+@dataclasses.dataclass(frozen=True)
+class HandFile:
+    """One hand's checked arrays under MANO's own keys, and the SHA-256 of the file."""
+
+    path: Path
+    arrays: dict[str, np.ndarray]
+    sha256: str
+
+
+def read_hands(mano_dir: Path) -> dict[str, HandFile]:
+    """Both hands' files of a folder, checked, the left hand's shape directions mirrored if need be.
+
+    Raises:
+        HandFileError: a file is absent, unsafe to read or not a hand model.
+    """
+    right, left = (read_hand(find_hand_file(mano_dir, side)) for side in HANDS)
+    return {"right": right, "left": _with_mirrored_shape_directions(left, right)}
+
+
+def find_hand_file(mano_dir: Path, side: str) -> Path:
+    """The file of a hand, "right" or "left", in a folder or in its subfolder `models`.
+
+    Raises:
+        HandFileError: there is none.
+    """
+    names = [f"MANO_{side.upper()}{suffix}" for suffix in (".npz", ".pkl")]
+    candidates = [folder / name for folder in (mano_dir, mano_dir / "models") for name in names]
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise HandFileError(
+        f"{mano_dir}: no {' or '.join(names)} here or in models/; register and download MANO "
+        "from https://mano.is.tue.mpg.de, or do without to use the stand-in hand"
+    )
+
+
+def read_hand(path: Path) -> HandFile:
+    """One hand's model file, `.npz` or pickle, checked.
+
+    Raises:
+        HandFileError: the file is unsafe to read or not a hand model.
+    """
+    size = path.stat().st_size
+    if size > MAX_FILE_BYTES:
+        raise HandFileError(f"{path}: {size} bytes; a hand model has about 4 MB")
+    data = path.read_bytes()
+    arrays = _read_npz(path) if path.suffix == ".npz" else _read_official(path, data)
+    check_hand(arrays, path)
+    return HandFile(path, arrays, hashlib.sha256(data).hexdigest())
+
+
+def check_hand(arrays: Mapping[str, np.ndarray], path: Path | str) -> None:
+    """Checks keys, shapes, types and values of a hand model's arrays.
+
+    Raises:
+        HandFileError: naming the file, the key and the rule.
+    """
+
+    def require(holds: object, key: str, rule: str) -> None:
+        if not holds:
+            raise HandFileError(f"{path}: {key}: {rule}")
+
+    for key, shape in SHAPES.items():
+        require(key in arrays, key, "is missing")
+        array = arrays[key]
+        require(array.shape == shape, key, f"has shape {array.shape}, {shape} is needed")
+        kinds = "iu" if key in INTEGER_KEYS else "f"
+        require(array.dtype.kind in kinds, key, f"has type {array.dtype}")
+        require(np.isfinite(array).all(), key, "has values that are not finite")
+    faces = arrays["f"].astype(np.int64)
+    require(faces.min() >= 0 and faces.max() < 778, "f", "names vertices beyond the 778")
+    parents = arrays["kintree_table"].astype(np.int64)[0, 1:]
+    require(
+        np.array_equal(parents, PARENTS[1:]),
+        "kintree_table",
+        f"has parents {parents.tolist()}, MANO's tree is {PARENTS[1:].tolist()}",
+    )
+    weights = arrays["weights"]
+    require(weights.min() >= -1e-6, "weights", "has negative skinning weights")
+    require(
+        np.abs(weights.sum(axis=1) - 1).max() < 1e-4, "weights", "does not sum to 1 at each vertex"
+    )
+    rows = arrays["J_regressor"].sum(axis=1)
+    require(np.abs(rows - 1).max() < 1e-2, "J_regressor", "does not sum to 1 for each joint")
+
+
+def _with_mirrored_shape_directions(left: HandFile, right: HandFile) -> HandFile:
+    """The left hand with the x components of its shape directions mirrored, if they are not.
+
+    The official left file repeats the right hand's (github.com/vchoutas/smplx, issue 48).
+    """
+    shapedirs = left.arrays["shapedirs"]
+    if np.abs(shapedirs[:, 0] - right.arrays["shapedirs"][:, 0]).sum() >= 1:
+        return left
+    logger.info("%s: shapedirs: mirrored the x components, a known slip of the file", left.path)
+    mirrored = shapedirs * np.array([-1.0, 1, 1])[:, None]
+    return dataclasses.replace(left, arrays={**left.arrays, "shapedirs": mirrored})
+
+
+def _read_official(path: Path, data: bytes) -> dict[str, np.ndarray]:
+    for start, reason in NOT_A_PICKLE.items():
+        if data.lstrip()[: len(start)].lower() == start.lower():
+            raise HandFileError(f"{path}: {reason}")
+    try:
+        content = read_pickle(data)
+    except RefusedPickleError as error:
+        raise HandFileError(f"{path}: {error}") from error
+    if not isinstance(content, dict):
+        raise HandFileError(
+            f"{path}: holds a {type(content).__name__}, not the dict of a hand model"
+        )
+    arrays = {}
+    for key in SHAPES.keys() & content.keys():
+        try:
+            arrays[key] = to_array(content[key])
+        except (RefusedPickleError, ValueError, IndexError) as error:
+            raise HandFileError(f"{path}: {key}: {error}") from error
+    return arrays
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    arrays = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for key in SHAPES.keys() & {name.removesuffix(".npy") for name in archive.namelist()}:
+                arrays[key] = _read_npy(archive, key)
+    except (zipfile.BadZipFile, ValueError, EOFError) as error:
+        raise HandFileError(f"{path}: {error}") from error
+    return arrays
+
+
+def _read_npy(archive: zipfile.ZipFile, key: str) -> np.ndarray:
+    """One array of an .npz, after its header has been found to be as it should."""
+    with archive.open(f"{key}.npy") as stream:
+        np.lib.format.read_magic(stream)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+    if shape != SHAPES[key] or dtype.kind not in "fiu":
+        raise ValueError(f"{key}: is {dtype} of shape {shape}, {SHAPES[key]} is needed")
+    with archive.open(f"{key}.npy") as stream:
+        return np.lib.format.read_array(stream, allow_pickle=False)

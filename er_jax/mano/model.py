@@ -1,0 +1,111 @@
+"""The arrays of the MANO hand model as a frozen pytree."""
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from er_jax.mano.files import read_hands
+from er_jax.mano.joints import HANDS
+
+VERTICES, JOINTS, BETAS, POSE_FEATURES = 778, 16, 10, 135
+
+logger = logging.getLogger(__name__)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class HandModel:
+    """MANO's arrays (Romero et al. 2017) of one hand, or of both on a leading axis (right, left).
+
+    Coordinates come before vertices: blending and skinning are then plain matrix products.
+    Lengths in metres, angles in radians.
+    """
+
+    template: Float[Array, "*hands 3 778"]
+    blend_directions: Float[Array, "*hands 145 3 778"]
+    """Displacement per unit of each of 10 betas, then of each of 135 entries of R − I."""
+    rest_joints: Float[Array, "*hands 16 3"]
+    """Joints of the template."""
+    rest_joint_directions: Float[Array, "*hands 10 16 3"]
+    """Displacement of the joints at rest per unit of each beta."""
+    joint_regressor: Float[Array, "*hands 16 778"]
+    skinning_weights: Float[Array, "*hands 16 778"]
+    mean_pose: Float[Array, "*hands 45"]
+    pose_components: Float[Array, "*hands 45 45"]
+    """Principal components of the finger pose, a row each."""
+    faces: Int[Array, "*hands 1538 3"]
+    source: str = dataclasses.field(metadata={"static": True})
+    """Where the arrays come from: the folder, or "stand-in"."""
+    sha256: tuple[str, str] = dataclasses.field(metadata={"static": True})
+    """Hash of the right and the left hand's file."""
+
+    @property
+    def both_hands(self) -> bool:
+        """Whether the arrays hold both hands on a leading axis."""
+        return self.template.ndim == 3
+
+    def hand(self, side: str) -> "HandModel":
+        """The model of one hand, "right" or "left"."""
+        index = HANDS.index(side)
+        return jax.tree.map(lambda x: x[index], self)
+
+
+def load_hands(mano_dir: str | Path | None = None) -> HandModel:
+    """Both hands, stacked right then left, in float32 (float64 where JAX is in x64).
+
+    Args:
+        mano_dir: folder of MANO_RIGHT and MANO_LEFT, `.pkl` as downloaded or `.npz` as
+            `er_jax.mano.convert` writes them; None for the stand-in hand.
+
+    Raises:
+        HandFileError: a file is absent, unsafe to read, or not a hand model.
+    """
+    if mano_dir is None:
+        from er_jax.mano.stand_in import stand_in_arrays
+
+        arrays = [stand_in_arrays(side) for side in HANDS]
+        return hand_model(arrays[0], arrays[1], source="stand-in", sha256=("", ""))
+    files = read_hands(Path(mano_dir))
+    right, left = (files[side] for side in HANDS)
+    return hand_model(
+        right.arrays, left.arrays, source=str(mano_dir), sha256=(right.sha256, left.sha256)
+    )
+
+
+def hand_model(
+    right: Mapping[str, np.ndarray],
+    left: Mapping[str, np.ndarray],
+    *,
+    source: str,
+    sha256: tuple[str, str],
+) -> HandModel:
+    """The model of both hands from arrays under MANO's own keys."""
+    stacked = {
+        key: np.stack([value, left_value])
+        for right_hand, left_hand in [(_derived(right), _derived(left))]
+        for (key, value), left_value in zip(right_hand.items(), left_hand.values(), strict=True)
+    }
+    arrays = {key: jnp.asarray(value) for key, value in stacked.items()}
+    return HandModel(**arrays, source=source, sha256=sha256)
+
+
+def _derived(mano: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Arrays of `HandModel` of one hand, float64, from arrays under MANO's own keys."""
+    directions = np.concatenate([mano["shapedirs"], mano["posedirs"]], axis=-1)
+    return {
+        "template": mano["v_template"].T,
+        "blend_directions": directions.transpose(2, 1, 0),
+        "rest_joints": mano["J_regressor"] @ mano["v_template"],
+        "rest_joint_directions": np.einsum("jv,vcs->sjc", mano["J_regressor"], mano["shapedirs"]),
+        "joint_regressor": mano["J_regressor"],
+        "skinning_weights": mano["weights"].T,
+        "mean_pose": mano["hands_mean"],
+        "pose_components": mano["hands_components"],
+        "faces": mano["f"].astype(np.int32),
+    }

@@ -1,0 +1,53 @@
+"""Rotation maps between axis-angle, matrix and 6D, smooth where the maps themselves are.
+
+The exponential map and matrix-to-quaternion are jaxlie's.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxlie import SO3
+from jaxtyping import Array, Float
+
+
+def _at_least_float32(x: Array) -> Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def axis_angle_to_matrix(axis_angle: Float[Array, "*batch 3"]) -> Float[Array, "*batch 3 3"]:
+    """Rotation matrices of axis-angle vectors (radians); float32 arithmetic at least."""
+    return SO3.exp(_at_least_float32(axis_angle)).as_matrix()
+
+
+def matrix_to_axis_angle(matrix: Float[Array, "*batch 3 3"]) -> Float[Array, "*batch 3"]:
+    """Axis-angle vectors (radians, length at most π) of rotation matrices.
+
+    At a half turn, where two opposite vectors are right, one of them.
+    """
+    wxyz = SO3.from_matrix(_at_least_float32(matrix)).wxyz
+    wxyz = jnp.where(wxyz[..., :1] < 0, -wxyz, wxyz)
+    w, xyz = wxyz[..., 0], wxyz[..., 1:]
+    squared = jnp.sum(xyz**2, axis=-1)
+    small = squared < jnp.finfo(w.dtype).eps ** 0.5 / 10
+    sine = jnp.sqrt(jnp.where(small, 1.0, squared))
+    # atan2(s, w) / s by its series where s vanishes: the inner `where` keeps the gradient finite.
+    ratio = squared / jnp.where(small, w, 1.0) ** 2
+    series = (1 - ratio / 3 + ratio**2 / 5) / jnp.where(small, w, 1.0)
+    return 2 * jnp.where(small, series, jnp.arctan2(sine, w) / sine)[..., None] * xyz
+
+
+def matrix_to_6d(matrix: Float[Array, "*batch 3 3"]) -> Float[Array, "*batch 6"]:
+    """The first two columns of rotation matrices, concatenated (Zhou et al. 2019)."""
+    return jnp.concatenate([matrix[..., :, 0], matrix[..., :, 1]], axis=-1)
+
+
+def rotation_6d_to_matrix(rotation_6d: Float[Array, "*batch 6"]) -> Float[Array, "*batch 3 3"]:
+    """Rotation matrices of the 6D representation by Gram–Schmidt (Zhou et al. 2019, eq. 16)."""
+    first, second = jnp.split(_at_least_float32(rotation_6d), 2, axis=-1)
+    x = _normalised(first)
+    y = _normalised(second - jnp.sum(x * second, axis=-1, keepdims=True) * x)
+    return jnp.stack([x, y, jnp.cross(x, y)], axis=-1)
+
+
+def _normalised(vector: Float[Array, "*batch 3"]) -> Float[Array, "*batch 3"]:
+    squared = jnp.sum(vector**2, axis=-1, keepdims=True)
+    return vector * jax.lax.rsqrt(jnp.maximum(squared, 1e-24))
