@@ -1,0 +1,73 @@
+"""How the project is parallelised, all of it: data-parallel replicas over every device.
+
+Each device holds a copy of the state and works on its own part of the batch; gradients, metrics
+and batch statistics are averaged over `AXIS`. The rest of the code sees only the functions below.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import jax_utils
+
+AXIS = "devices"
+
+Tree = Any
+
+
+def data_parallel(function: Callable, *, donate: Sequence[int] = ()) -> Callable:
+    """Compiles a function of replicated and sharded trees to run on every local device.
+
+    Inside it `mean_over_devices` averages; arguments and results carry a leading device axis.
+
+    Args:
+      function: pure function of pytrees.
+      donate: positions of the arguments whose memory the results may take over.
+    """
+    return jax.pmap(function, axis_name=AXIS, donate_argnums=tuple(donate))
+
+
+def mean_over_devices(tree: Tree) -> Tree:
+    """The mean over all devices of all hosts, inside a `data_parallel` function."""
+    return jax.lax.pmean(tree, AXIS)
+
+
+def replicate(tree: Tree) -> Tree:
+    """A copy of the tree on every local device."""
+    return jax_utils.replicate(tree)
+
+
+def first_replica(tree: Tree) -> Tree:
+    """The tree of one device, without the device axis; no transfer to the host."""
+    return jax_utils.unreplicate(tree)
+
+
+def shard(batch: Tree) -> Tree:
+    """Splits a host batch's leading axis over the local devices and sends each its part."""
+    devices = jax.local_devices()
+    split = jax.tree.map(lambda x: np.reshape(x, (len(devices), -1, *np.shape(x)[1:])), batch)
+    mesh = jax.sharding.Mesh(np.array(devices), (AXIS,))
+    spec = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
+    return jax.device_put(split, spec)
+
+
+def gather(tree: Tree) -> Tree:
+    """Per-sample results of a `data_parallel` function as host arrays with one batch axis."""
+    return jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), tree)
+
+
+def local_batch_size(global_batch_size: int) -> int:
+    """This host's part of the global batch.
+
+    Raises:
+      ValueError: if the devices do not divide the batch; names the nearest sizes that work.
+    """
+    devices = jax.device_count()
+    if global_batch_size < 1 or global_batch_size % devices:
+        below = global_batch_size // devices * devices
+        works = " or ".join(str(size) for size in (below, below + devices) if size > 0)
+        raise ValueError(
+            f"batch_size={global_batch_size} cannot be divided over {devices} devices: use {works}"
+        )
+    return global_batch_size // jax.process_count()

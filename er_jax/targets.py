@@ -1,0 +1,182 @@
+"""Training and evaluation targets of a batch, computed on the device from its annotations.
+
+The host only crops and colours the image; everything that follows from the annotations, the hand
+model and the augmentation parameters is arithmetic on a few hundred numbers and belongs in the
+compiled step. Hands are always (right, left) of the picture that the network sees: a flip swaps
+them.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from er_jax.mano import (
+    HandModel,
+    axis_angle_to_matrix,
+    hand_forward,
+    joints_from_vertices,
+    matrix_to_axis_angle,
+)
+from er_jax.models import ERConfig
+
+WRIST = 0  # in the Hand 21 order
+MILLIMETRES_PER_METRE = 1000.0
+
+# What the device needs of a loader's sample: all of it but the ids.
+Batch = Mapping[str, Array]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Targets:
+    """What the losses and the metrics compare a prediction with.
+
+    Lengths in metres in the axes of the (augmented) camera: x right, y down, z forward. "Image"
+    coordinates are cells of the heatmap, x and y in [0, heatmap_size), z in [0, depth_bins). A
+    value means something only where its mask is set.
+    """
+
+    joint_cam: Float[Array, "B 2 21 3"]  # annotated joints, wrist-relative
+    joint_img: Float[Array, "B 2 21 3"]  # annotated joints, cells
+    mano_joint_cam: Float[Array, "B 2 21 3"]  # joints of the MANO fit, wrist-relative
+    mano_joint_img: Float[Array, "B 2 21 3"]
+    mano_mesh_cam: Float[Array, "B 2 778 3"]  # the fit's vertices, wrist-relative
+    mano_pose: Float[Array, "B 2 48"]  # axis-angle without the mean pose, root first
+    mano_shape: Float[Array, "B 2 10"]  # betas
+    rel_trans: Float[Array, "B 3"]  # left wrist minus right wrist
+    joint_valid: Bool[Array, "B 2 21"]  # annotated in 3D
+    joint_trunc: Bool[Array, "B 2 21"]  # annotated and inside the crop and the depth box
+    mano_joint_trunc: Bool[Array, "B 2 21"]
+    mano_hand_valid: Bool[Array, "B 2"]  # the hand has a MANO fit
+    rel_trans_valid: Bool[Array, "B"]
+
+
+def make_targets(
+    hands: HandModel,
+    batch: Batch,
+    *,
+    heatmap_size: int = 8,
+    depth_bins: int = 8,
+    depth_box_m: float = 0.4,
+    input_size: int = 256,
+) -> Targets:
+    """Targets of a batch of samples under the augmentation that each of them was cropped with.
+
+    Args:
+      hands: both hands, stacked (right, left).
+      batch: the loader's arrays with a leading batch axis (see `data_pipeline.loader`).
+      heatmap_size: cells along an image axis of the joint heatmaps.
+      depth_bins: cells along the depth axis.
+      depth_box_m: the depth, centred on a hand's wrist, that the depth cells span; metres.
+      input_size: side of the crop that `img2bb` maps to, pixels.
+    """
+    flip = batch["augmentation"][:, 2] > 0.5
+    turn = _augmentation_transform(batch["augmentation"][:, 1], flip)
+    rotation = batch["camera_rotation"]
+    translation = batch["camera_translation_mm"] / MILLIMETRES_PER_METRE
+    cells = jnp.array([heatmap_size, heatmap_size]) / input_size
+
+    def to_camera(points_world: Array) -> Array:
+        return jnp.einsum("bij,bhnj->bhni", rotation, points_world) + translation[:, None, None]
+
+    def to_cells(points_cam: Array, wrist_cam: Array) -> Array:
+        pixels = _project(points_cam, batch["focal_px"], batch["princpt_px"])
+        width = batch["image_size_px"][:, None, None, 0]
+        x = jnp.where(flip[:, None, None], width - 1 - pixels[..., 0], pixels[..., 0])
+        pixels = jnp.stack([x, pixels[..., 1], jnp.ones_like(x)], axis=-1)
+        xy = jnp.einsum("bij,bhnj->bhni", batch["img2bb"], pixels) * cells
+        z = ((points_cam - wrist_cam)[..., 2:] / (depth_box_m / 2) + 1) / 2 * depth_bins
+        return jnp.concatenate([xy, z], axis=-1)
+
+    def inside(points_cells: Array) -> Array:
+        limits = jnp.array([heatmap_size, heatmap_size, depth_bins])
+        return jnp.all((points_cells >= 0) & (points_cells < limits), axis=-1)
+
+    def augmented(points_cam: Array) -> Array:
+        return _swap_if(flip, jnp.einsum("bij,bhnj->bhni", turn, points_cam))
+
+    joint_cam = to_camera(batch["joint_world_mm"] / MILLIMETRES_PER_METRE)
+    joint_img = _swap_if(flip, to_cells(joint_cam, joint_cam[:, :, :1]))
+    joint_valid = _swap_if(flip, batch["joint_valid_world"])
+    joint_seen = _swap_if(flip, batch["joint_valid_view"])
+    wrist_cam = augmented(joint_cam[:, :, :1])[:, :, WRIST]
+
+    mesh = hand_forward(hands, batch["mano_betas"], batch["mano_pose"], batch["mano_trans_m"])
+    mesh_cam = to_camera(mesh.vertices)
+    mano_joint_cam = joints_from_vertices(hands, mesh_cam)
+    mano_wrist_cam = mano_joint_cam[:, :, :1]
+    mano_joint_img = _swap_if(flip, to_cells(mano_joint_cam, mano_wrist_cam))
+    mano_valid = _swap_if(flip, batch["mano_valid"])
+
+    return Targets(
+        joint_cam=augmented(joint_cam - joint_cam[:, :, :1]),
+        joint_img=joint_img,
+        mano_joint_cam=augmented(mano_joint_cam - mano_wrist_cam),
+        mano_joint_img=mano_joint_img,
+        mano_mesh_cam=augmented(mesh_cam - mano_wrist_cam),
+        mano_pose=_augmented_pose(batch["mano_pose"], turn @ rotation, flip),
+        mano_shape=_swap_if(flip, batch["mano_betas"]),
+        rel_trans=wrist_cam[:, 1] - wrist_cam[:, 0],
+        joint_valid=joint_valid,
+        joint_trunc=joint_valid & joint_seen & inside(joint_img),
+        mano_joint_trunc=mano_valid[..., None] & inside(mano_joint_img),
+        mano_hand_valid=mano_valid,
+        rel_trans_valid=joint_valid[:, 0, WRIST] & joint_valid[:, 1, WRIST],
+    )
+
+
+def target_sizes(config: ERConfig, depth_box_m: float) -> dict[str, float]:
+    """The keyword arguments of `make_targets` for a network of these sizes."""
+    return {
+        "heatmap_size": config.grid,
+        "depth_bins": config.depth_bins,
+        "depth_box_m": depth_box_m,
+        "input_size": config.input_size,
+    }
+
+
+def _augmentation_transform(
+    rotation_degrees: Float[Array, "B"], flip: Bool[Array, "B"]
+) -> Float[Array, "B 3 3"]:
+    """Rz·M: the mirror in x of flipped samples, then the turn by minus the angle about z."""
+    angle = -jnp.deg2rad(rotation_degrees)
+    cos, sin, zero, one = jnp.cos(angle), jnp.sin(angle), jnp.zeros_like(angle), jnp.ones_like(angle)
+    mirror = jnp.where(flip, -one, one)
+    rows = [[cos * mirror, -sin, zero], [sin * mirror, cos, zero], [zero, zero, one]]
+    return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def _swap_if(flip: Bool[Array, "B"], value: Array) -> Array:
+    """Exchanges the hands (axis 1) of the flipped samples."""
+    return jnp.where(flip.reshape(-1, *[1] * (value.ndim - 1)), value[:, ::-1], value)
+
+
+def _project(
+    points_cam: Float[Array, "B 2 N 3"], focal_px: Float[Array, "B 2"], princpt_px: Float[Array, "B 2"]
+) -> Float[Array, "B 2 N 2"]:
+    """Pinhole projection; absent hands lie at the camera's centre and give no infinity."""
+    depth = points_cam[..., 2:]
+    depth = jnp.where(jnp.abs(depth) < 1e-6, 1e-6, depth)
+    return points_cam[..., :2] / depth * focal_px[:, None, None] + princpt_px[:, None, None]
+
+
+def _augmented_pose(
+    pose: Float[Array, "B 2 48"], turn_camera: Float[Array, "B 3 3"], flip: Bool[Array, "B"]
+) -> Float[Array, "B 2 48"]:
+    """Poses in the axes of the augmented camera; a mirror negates the y and z of axis-angles.
+
+    The root becomes the axis-angle of T·R·Rod(root)·M. With Q = Rod(root), M Q' M is the rotation
+    of the mirrored axis-angle, so that a flipped root, too, is a rotation of determinant one.
+    """
+    joints = pose.reshape(*pose.shape[:2], 16, 3)
+    sign = jnp.where(flip[:, None], jnp.array([1.0, -1.0, -1.0]), 1.0)[:, None, None]
+    mirror = jnp.where(flip[:, None, None], jnp.diag(jnp.array([-1.0, 1.0, 1.0])), jnp.eye(3))
+    root = axis_angle_to_matrix(joints[:, :, 0])
+    root = jnp.einsum("bij,bhjk,bkl->bhil", turn_camera, root, mirror)
+    joints = jnp.concatenate(
+        [matrix_to_axis_angle(root)[:, :, None], joints[:, :, 1:] * sign], axis=2
+    )
+    return _swap_if(flip, joints.reshape(pose.shape))

@@ -1,0 +1,1 @@
+"""Training: state, step, loop, optimizer, checkpoints, and the log of metrics."""
