@@ -1,0 +1,114 @@
+"""The layers shared by every module: linear, convolution, batch and layer norm, embeddings.
+
+Parameters are float32; products run in `dtype`. Initialisation: convolutions N(0, 0.001²), linear
+layers N(0, 0.01²), biases 0, norms 1 and 0.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jaxtyping import Float
+
+from er_jax.models.convolution import convolve
+
+LAYER_NORM_EPSILON = 1e-6
+BATCH_NORM_EPSILON = 1e-5
+BATCH_NORM_MOMENTUM = 0.9
+
+Linear = partial(nnx.Linear, kernel_init=nnx.initializers.normal(0.01))
+LayerNorm = partial(nnx.LayerNorm, epsilon=LAYER_NORM_EPSILON)
+gelu = partial(jax.nn.gelu, approximate=False)
+
+
+class Convolution(nnx.Module):
+    """A square convolution with equal strides and zero padding on every side, NHWC."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        size: int,
+        *,
+        stride: int = 1,
+        padding: int | None = None,
+        groups: int = 1,
+        use_bias: bool = False,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
+        shape = (size, size, in_channels // groups, out_channels)
+        self.kernel = nnx.Param(0.001 * jax.random.normal(rngs.params(), shape))
+        self.bias = nnx.Param(jnp.zeros(out_channels)) if use_bias else nnx.data(None)
+        self.stride = stride
+        self.padding = size // 2 if padding is None else padding
+        self.groups = groups
+        self.dtype = dtype
+
+    def __call__(self, image: Float[Array, "batch height width channels"]) -> Array:
+        kernel = self.kernel[...].astype(self.dtype)
+        output = convolve(image.astype(self.dtype), kernel, self.stride, self.padding, self.groups)
+        return output if self.bias is None else output + self.bias[...].astype(self.dtype)
+
+
+class BatchNorm(nnx.Module):
+    """Batch normalisation over all axes but the last, its statistics in float32.
+
+    In training (`module.train()`) the statistics are the batch's, averaged over the pmap axis
+    `axis_name` where one is given, and the running ones move towards them by 1 − momentum.
+    A `frozen` norm always uses the running ones and leaves them as they are.
+    """
+
+    def __init__(
+        self, channels: int, *, axis_name: str | None, dtype: jnp.dtype, frozen: bool = False
+    ):
+        self.scale = nnx.Param(jnp.ones(channels))
+        self.bias = nnx.Param(jnp.zeros(channels))
+        self.mean = nnx.BatchStat(jnp.zeros(channels))
+        self.var = nnx.BatchStat(jnp.ones(channels))
+        self.axis_name = axis_name
+        self.dtype = dtype
+        self.frozen = frozen
+        self.use_running_average = False
+
+    def __call__(self, inputs: Float[Array, "*batch channels"]) -> Array:
+        if self.use_running_average or self.frozen:
+            mean, var = self.mean[...], self.var[...]
+        else:
+            mean, var = self._batch_statistics(inputs)
+        scale = self.scale[...] * jax.lax.rsqrt(var + BATCH_NORM_EPSILON)
+        shift = self.bias[...] - mean * scale
+        return (inputs * scale + shift).astype(self.dtype)
+
+    def _batch_statistics(self, inputs: Array) -> tuple[Array, Array]:
+        inputs = inputs.astype(jnp.float32).reshape(-1, inputs.shape[-1])
+        mean, mean_of_squares = inputs.mean(axis=0), jnp.square(inputs).mean(axis=0)
+        if self.axis_name is not None:
+            mean, mean_of_squares = jax.lax.pmean((mean, mean_of_squares), self.axis_name)
+        var = jnp.maximum(mean_of_squares - jnp.square(mean), 0.0)
+        for running, batch in ((self.mean, mean), (self.var, var)):
+            running[...] = BATCH_NORM_MOMENTUM * running[...] + (
+                1 - BATCH_NORM_MOMENTUM
+            ) * jax.lax.stop_gradient(batch)
+        return mean, var
+
+
+class MLP(nnx.Module):
+    """Linear, exact GELU, Linear, with `ratio` times the features between."""
+
+    def __init__(
+        self, features: int, ratio: int, *, dropout: float, dtype: jnp.dtype, rngs: nnx.Rngs
+    ):
+        self.expand = Linear(features, ratio * features, dtype=dtype, rngs=rngs)
+        self.project = Linear(ratio * features, features, dtype=dtype, rngs=rngs)
+        self.dropout = nnx.Dropout(dropout)
+
+    def __call__(self, inputs: Array, rngs: nnx.Rngs | None = None) -> Array:
+        return self.dropout(self.project(gelu(self.expand(inputs))), rngs=rngs)
+
+
+def embedding(shape: tuple[int, ...], std: float, rngs: nnx.Rngs) -> nnx.Param:
+    """A learned embedding, N(0, std²) at the start."""
+    return nnx.Param(std * jax.random.normal(rngs.params(), shape))
