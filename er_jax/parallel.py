@@ -39,8 +39,8 @@ def replicate(tree: Tree) -> Tree:
 
 
 def first_replica(tree: Tree) -> Tree:
-    """The tree of one device, without the device axis; no transfer to the host."""
-    return jax_utils.unreplicate(tree)
+    """The tree of this host's first device, without the device axis; no transfer to the host."""
+    return jax.tree.map(lambda x: x.addressable_data(0).reshape(x.shape[1:]), tree)
 
 
 def shard(batch: Tree) -> Tree:

@@ -3,31 +3,66 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
+import jax
 from tensorboardX import SummaryWriter
+
+from er_jax.parallel import first_replica
 
 
 class MetricLog:
     """Appends scalars to `metrics.jsonl` and to TensorBoard event files in a run's folder.
 
-    A line of `metrics.jsonl` is {"step": int, name: number, ...}. A run that is resumed from an
-    earlier step writes those steps again: the last line of a step counts.
+    A line of `metrics.jsonl` is {"step": int, name: number, ...}. A run that goes on from an
+    earlier step writes the steps after it again: the last line of a step counts.
     """
 
-    def __init__(self, workdir: Path):
+    def __init__(self, workdir: Path, *, every: int):
+        """Opens the log of a run; `every` is how many steps' metrics are fetched at a time."""
         self._lines = (workdir / "metrics.jsonl").open("a", encoding="utf-8")
         self._tensorboard = SummaryWriter(str(workdir / "tensorboard"))
+        self._every = every
+        self._pending: list[tuple[int, Mapping[str, jax.Array]]] = []
+        self.note = ""  # the newest loss that was fetched, for the progress bar
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._fetch()
+        self._lines.close()
+        self._tensorboard.close()
+
+    def add(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
+        """Takes a training step's metrics, still on the devices and perhaps not computed yet."""
+        self._pending.append((step, metrics))
+        if step % self._every == 0:
+            self._fetch()
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Writes the scalars of one step."""
+        """Writes the scalars of one step, after those of the steps before it."""
+        self._fetch()
+        self._write(step, scalars)
+
+    def _fetch(self) -> None:
+        for step, metrics in self._pending:
+            scalars = {name: float(value) for name, value in first_replica(metrics).items()}
+            self._write(step, {f"train/{name}": value for name, value in scalars.items()})
+            self.note = f"loss {scalars['loss']:.3f}"
+        self._pending.clear()
+
+    def _write(self, step: int, scalars: Mapping[str, float]) -> None:
         self._lines.write(json.dumps({"step": step, **scalars}) + "\n")
         self._lines.flush()
         for name, value in scalars.items():
             self._tensorboard.add_scalar(name, value, step)
-
-    def close(self) -> None:
-        self._lines.close()
-        self._tensorboard.close()
 
 
 def read_metric_log(path: Path) -> list[dict[str, float]]:

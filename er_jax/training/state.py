@@ -25,7 +25,9 @@ class TrainState:
     optimizer: Tree  # the optimizer's own state
 
 
-def create_state(config: ERConfig, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+def create_state(
+    config: ERConfig, optimizer: optax.GradientTransformation, seed: int
+) -> TrainState:
     """A freshly initialised run; the same on every host for the same seed."""
 
     def initialise() -> TrainState:

@@ -1,0 +1,85 @@
+"""The paper's recipe on InterHand2.6M.
+
+    python -m er_jax.main --config configs/ih26m.py --workdir RUN \
+        --config.data_dir=DATASETS --config.mano_dir=MANO
+
+`DATASETS` holds what `python -m data_pipeline.build interhand26m` wrote, `MANO` the official
+`MANO_RIGHT.pkl` and `MANO_LEFT.pkl`. The paper reports 6.65 mm MPJPE (protocol `scale_aligned`,
+366,358 training and 261,494 test images) for this recipe; this project has not been trained on the
+real dataset yet. The batch is that of one of the reference's GPUs: with N of them, set
+`--config.batch_size` to 80·N.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def get_config() -> ConfigDict:
+    """Every field that any run can set; the other configs change some of them."""
+    config = ConfigDict()
+    config.seed = 0
+    config.data_dir = placeholder(str)  # where the TFDS datasets were built
+    config.mano_dir = placeholder(str)  # the official MANO files; None: the stand-in hand
+    config.batch_size = 80  # over all devices of all hosts
+    config.epochs = 30
+    config.log_every_steps = 50
+
+    config.data = ConfigDict()
+    config.data.dataset = "interhand26m/interacting_mano"
+    config.data.train_split = "train"
+    config.data.validation_split = "val"
+    config.data.test_split = "test"
+    config.data.workers = 8  # processes that decode and crop; 0: a thread of this process
+    config.data.augmentation = ConfigDict()
+    config.data.augmentation.scale = 0.25  # standard deviation, and largest deviation from 1
+    config.data.augmentation.rotation_degrees = 30.0  # standard deviation; at most twice that
+    config.data.augmentation.rotation_probability = 0.6
+    config.data.augmentation.colour = 0.2  # largest deviation of a channel's factor from 1
+    config.data.augmentation.flip_probability = 0.5
+
+    config.depth_box_m = 0.4  # depth around the wrist that the heatmaps span
+    config.model = ConfigDict()
+    config.model.backbone = "resnet50"
+    config.model.backbone_width = 64  # channels of a ResNet's stem
+    config.model.freeze_backbone = False
+    config.model.input_size = 256
+    config.model.feature_dim = 512
+    config.model.depth_bins = 8
+    config.model.heads = 8
+    config.model.desim_depth = 2
+    config.model.deocc_depth = 2
+    config.model.fusejoint_depth = 2
+    config.model.use_desim = True
+    config.model.use_deocc = True
+    config.model.use_fusejoint = True
+
+    config.loss = ConfigDict()
+    config.loss.rel_trans = 1.0
+    config.loss.mano_pose = 1.0
+    config.loss.mano_shape = 1.0
+    config.loss.joint_cam = 10.0
+    config.loss.mano_joint_cam = 10.0
+    config.loss.joint_img = 1.0
+    config.loss.mano_joint_img = 1.0
+    config.loss.joint_proj = 1.0
+
+    config.optimizer = ConfigDict()
+    config.optimizer.name = "adam"
+    config.optimizer.learning_rate = 1e-4
+    config.optimizer.weight_decay = 0.0  # of adamw
+    config.optimizer.gradient_clip = 0.0  # largest global norm; 0: none
+    config.optimizer.schedule = "step"
+    config.optimizer.decay_epochs = (15, 17)  # of the step schedule
+    config.optimizer.decay_factor = 0.1
+    config.optimizer.warmup_epochs = 0.0  # of the cosine schedule
+
+    config.validation = ConfigDict()
+    config.validation.metric = "scale_aligned/MPJPE/all"  # mm; picks the best checkpoint
+    config.validation.every_epochs = 1
+    config.validation.stop_after = 5  # epochs without an improvement; 0: never
+    config.validation.improvement = 0.001
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every_steps = 1000
+    config.checkpoint.keep = 2  # newest; the best is kept besides
+    return config.lock()

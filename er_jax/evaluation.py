@@ -1,0 +1,147 @@
+"""Evaluation of a network, or of the mean hands, on a split of a dataset."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array
+from ml_collections import ConfigDict
+from rich.console import Console
+from rich.table import Table
+
+from er_jax import parallel
+from er_jax.baseline import MeanHands, constant_prediction, mean_hands
+from er_jax.mano import HandModel
+from er_jax.metric_summary import collect, headline
+from er_jax.metrics import SampleErrors, sample_errors
+from er_jax.models import ERConfig, Prediction
+from er_jax.progress import progress_bar
+from er_jax.targets import Batch, Targets, make_targets, target_sizes
+from er_jax.training.state import TrainState, network_structure
+
+# What goes into the log of a run and the table on the terminal; all in mm.
+HEADLINE = (
+    "scale_aligned/MPJPE/all",
+    "scale_aligned/MPVPE/all",
+    "wrist_aligned/MPJPE/all",
+    "wrist_aligned/MPVPE/all",
+    "wrist_aligned/MRRPE/all",
+    "procrustes/PA-MPJPE/all",
+    "procrustes/PA-MPVPE/all",
+)
+
+PredictionFunction = Callable[[TrainState, HandModel, Array], Prediction]
+EvaluationStep = Callable[[TrainState, HandModel, Batch], SampleErrors]
+
+
+def make_prediction_function(config: ConfigDict) -> PredictionFunction:
+    """The trained network as a pure function of (state, hands, image uint8 (B,S,S,3))."""
+    structure = network_structure(ERConfig.from_dict(config.model), training=False)
+
+    def predict(state: TrainState, hands: HandModel, image: Array) -> Prediction:
+        net = nnx.merge(structure, state.params, state.batch_stats)
+        return net(image.astype(jnp.float32) / 255, hands)
+
+    return predict
+
+
+def make_target_function(config: ConfigDict) -> Callable[[HandModel, Batch], Targets]:
+    """`make_targets` at the config's sizes."""
+    sizes = target_sizes(ERConfig.from_dict(config.model), config.depth_box_m)
+    return lambda hands, batch: make_targets(hands, batch, **sizes)
+
+
+def make_evaluation_step(config: ConfigDict, *, f_scores: bool) -> EvaluationStep:
+    """From (state, hands, batch), each with a device axis, to the errors of every sample."""
+    predict, targets = make_prediction_function(config), make_target_function(config)
+
+    def evaluation_step(state: TrainState, hands: HandModel, batch: Batch) -> SampleErrors:
+        return sample_errors(
+            predict(state, hands, batch["image"]),
+            targets(hands, batch),
+            hand_type=batch["hand_type"],
+            sample_mask=batch["sample_mask"],
+            f_scores=f_scores,
+        )
+
+    return parallel.data_parallel(evaluation_step)
+
+
+def evaluate(
+    step: EvaluationStep,
+    state: TrainState,
+    hands: HandModel,
+    batches: Sequence[Batch] | Iterable[Batch],
+    *,
+    count: int,
+    title: str,
+) -> SampleErrors:
+    """The errors of every sample of one pass over a split.
+
+    Args:
+      step: from `make_evaluation_step`.
+      state: replicated; only its parameters and batch statistics are used.
+      hands: replicated.
+      batches: the split's batches, the last one padded.
+      count: how many batches there are.
+      title: of the progress bar.
+    """
+
+    def errors():
+        with progress_bar(title, count, "batches") as bar:
+            for batch in batches:
+                yield parallel.gather(step(state, hands, parallel.shard(batch)))
+                bar.advance()
+
+    return collect(errors())
+
+
+def mean_hands_of(
+    config: ConfigDict, hands: HandModel, batches: Iterable[Batch], *, count: int
+) -> MeanHands:
+    """The mean pose and shape of a training split: the prediction that every network must beat."""
+    targets = jax.jit(make_target_function(config))
+
+    def annotated():
+        with progress_bar("Mean pose of the training set", count, "batches") as bar:
+            for batch in batches:
+                yield targets(hands, without_image(batch)), batch["sample_mask"]
+                bar.advance()
+
+    return mean_hands(hands, annotated())
+
+
+def evaluate_mean_hands(
+    config: ConfigDict, mean: MeanHands, hands: HandModel, batches: Iterable[Batch]
+) -> SampleErrors:
+    """The errors of predicting the mean hands for every sample, by the same code as a network's."""
+    targets = make_target_function(config)
+
+    @jax.jit
+    def errors(batch: Batch) -> SampleErrors:
+        prediction = constant_prediction(hands, mean, len(batch["sample_mask"]))
+        return sample_errors(
+            prediction,
+            targets(hands, batch),
+            hand_type=batch["hand_type"],
+            sample_mask=batch["sample_mask"],
+        )
+
+    return collect(errors(without_image(batch)) for batch in batches)
+
+
+def without_image(batch: Batch) -> Batch:
+    """The annotations of a batch, for what needs no picture."""
+    return {name: value for name, value in batch.items() if name != "image"}
+
+
+def print_table(title: str, summaries: dict[str, dict[str, Any]]) -> None:
+    """The headline numbers of some summaries, one column each, on the terminal."""
+    table = Table("metric [mm]", *summaries, title=title)
+    rows = {name: headline(summary, HEADLINE) for name, summary in summaries.items()}
+    for metric in HEADLINE:
+        values = [row[metric] for row in rows.values()]
+        table.add_row(metric, *("–" if value is None else f"{value:.2f}" for value in values))
+    Console().print(table)

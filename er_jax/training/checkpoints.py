@@ -1,0 +1,153 @@
+"""Checkpoints of a run with Orbax: what is saved, which are kept, how they are read back.
+
+A checkpoint is a folder named by its step with the items `model` (parameters and batch statistics,
+all that evaluation needs), `optimizer`, `data` (the position of the data iterator) and `run` (JSON:
+the config and the history of validation).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import grain
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+
+from er_jax.training.state import TrainState
+
+Tree = Any
+
+
+class Checkpoints:
+    """The checkpoints below one folder: the newest few, and the best by its validation score.
+
+    Saving goes on in the background; leaving the `with` block waits for it. A checkpoint gets its
+    name only when it is complete, so that a killed run leaves none that is not.
+    """
+
+    def __init__(self, folder: Path, *, keep: int = 2, read_only: bool = False):
+        policies = ocp.checkpoint_managers
+        newest = policies.LatestN(keep)
+        best = policies.BestN(
+            get_metric_fn=lambda metrics: metrics["score"],
+            reverse=True,
+            n=1,
+            keep_checkpoints_without_metrics=False,
+        )
+        self.folder = folder.resolve()
+        self._manager = ocp.CheckpointManager(
+            self.folder,
+            item_handlers={
+                "model": ocp.StandardCheckpointHandler(),
+                "optimizer": ocp.StandardCheckpointHandler(),
+                "data": grain.checkpoint.CheckpointHandler(),
+                "run": ocp.JsonCheckpointHandler(),
+            },
+            options=ocp.CheckpointManagerOptions(
+                read_only=read_only,
+                preservation_policy=policies.AnyPreservationPolicy([newest, best]),
+            ),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._manager.close()
+
+    def newest_step(self) -> int | None:
+        """The step of the newest checkpoint, None where there is none."""
+        return self._manager.latest_step()
+
+    def best_step(self) -> int | None:
+        """The step with the lowest validation score; the newest where none was validated."""
+        scores = {
+            step: self._manager.metrics(step)["score"]
+            for step in self._manager.all_steps()
+            if self._manager.metrics(step)
+        }
+        return min(scores, key=scores.__getitem__) if scores else self.newest_step()
+
+    def save(
+        self,
+        state: TrainState,
+        data_iterator: grain.DatasetIterator,
+        run: Mapping[str, Any],
+        score: float | None = None,
+    ) -> None:
+        """Saves a run under its step, in the place of a checkpoint that has no score yet.
+
+        Args:
+          state: one replica of the run's state.
+          data_iterator: where the data iterator stands after that step.
+          run: plain JSON: the config and the history of validation.
+          score: the validation score, lower is better.
+        """
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            if score is None or self._manager.metrics(step):
+                return
+            self._manager.delete(step)
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                model=ocp.args.StandardSave(_model_item(state)),
+                optimizer=ocp.args.StandardSave({"state": state.optimizer}),
+                data=grain.checkpoint.CheckpointSave(data_iterator),
+                run=ocp.args.JsonSave(dict(run)),
+            ),
+            metrics=None if score is None else {"score": score},
+        )
+
+    def restore(
+        self, step: int, like: TrainState, data_iterator: grain.DatasetIterator
+    ) -> TrainState:
+        """The state saved at a step; the data iterator is set to where it stood then.
+
+        Args:
+          step: one of the saved steps.
+          like: a state of the same shapes.
+          data_iterator: an iterator over the same data.
+        """
+        items = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                model=ocp.args.StandardRestore(_model_item(like)),
+                optimizer=ocp.args.StandardRestore({"state": like.optimizer}),
+                data=grain.checkpoint.CheckpointRestore(data_iterator),
+            ),
+        )
+        return TrainState(
+            step=jnp.asarray(step, jnp.int32),
+            params=items.model["params"],
+            batch_stats=items.model["batch_stats"],
+            optimizer=items.optimizer["state"],
+        )
+
+    def restore_model(self, step: int, like: TrainState) -> TrainState:
+        """The parameters and batch statistics saved at a step, without what only training needs."""
+        item = jax.tree.map(ocp.utils.to_shape_dtype_struct, _model_item(like))
+        model = self._manager.restore(
+            step, args=ocp.args.Composite(model=ocp.args.StandardRestore(item))
+        ).model
+        return TrainState(
+            step=jnp.asarray(step, jnp.int32),
+            params=model["params"],
+            batch_stats=model["batch_stats"],
+            optimizer=(),
+        )
+
+    def read_run(self, step: int) -> dict[str, Any]:
+        """What was said of the run when it was saved at a step."""
+        return self._manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore())).run
+
+
+def _model_item(state: TrainState) -> Tree:
+    return {"params": state.params, "batch_stats": state.batch_stats}

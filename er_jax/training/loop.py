@@ -1,0 +1,77 @@
+"""A training run from its newest checkpoint, or from nothing, to its end or to a signal."""
+
+import dataclasses
+from pathlib import Path
+
+from absl import logging
+from ml_collections import ConfigDict
+
+from data_pipeline.loader import make_train_loader
+from er_jax import parallel
+from er_jax.mano import load_hands
+from er_jax.models import ERConfig
+from er_jax.progress import progress_bar
+from er_jax.training.checkpoints import Checkpoints
+from er_jax.training.metric_log import MetricLog
+from er_jax.training.optimization import make_optimizer
+from er_jax.training.run_record import check_same_run, run_record
+from er_jax.training.signals import stop_on_signal
+from er_jax.training.state import create_state
+from er_jax.training.step import make_train_step
+from er_jax.training.validation import Validation
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a call of `train` ended."""
+
+    finished: bool  # False: a signal stopped it, and the same call goes on from there
+    step: int
+
+
+def train(config: ConfigDict, workdir: Path) -> Outcome:
+    """Trains until the config's last epoch, or its early stop, going on with what `workdir` holds.
+
+    A checkpoint is written at the end of every epoch, every `config.checkpoint.every_steps` steps,
+    and after the step under way when SIGINT or SIGTERM arrives.
+
+    Raises:
+      ValueError: if `workdir` holds a run with another config; names the differences.
+    """
+    hands = load_hands(config.mano_dir)
+    loader = make_train_loader(config, parallel.local_batch_size(config.batch_size))
+    data = iter(loader)
+    epoch_steps, last_step = loader.steps_per_epoch, loader.steps_per_epoch * config.epochs
+    optimizer, schedule = make_optimizer(config.optimizer, epoch_steps, config.epochs)
+    train_step = make_train_step(config, optimizer, schedule)
+    state = create_state(ERConfig.from_dict(config.model), optimizer, config.seed)
+
+    with (
+        stop_on_signal() as stop,
+        Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep) as checkpoints,
+        MetricLog(workdir, every=config.log_every_steps) as log,
+    ):
+        validation = Validation(config, hands, epoch_steps, log, stop)
+        if (newest := checkpoints.newest_step()) is not None:
+            record = checkpoints.read_run(newest)
+            check_same_run(record, config, checkpoints.folder / str(newest))
+            state = checkpoints.restore(newest, state, data)
+            validation.history = record["validation"]
+            logging.info("Going on from step %d of %s", newest, checkpoints.folder)
+        step = int(state.step)
+        state, hands = parallel.replicate((state, hands))
+
+        with progress_bar("Training", last_step, "steps", start=step) as bar:
+            while True:
+                score = validation(step, state) if validation.is_due(step) else None
+                due = step % epoch_steps == 0 or step % config.checkpoint.every_steps == 0
+                if step and (score is not None or due or stop.requested):
+                    record = run_record(config, validation.history)
+                    checkpoints.save(parallel.first_replica(state), data, record, score)
+                if step == last_step or validation.stopped_improving or stop.requested:
+                    break
+                state, metrics = train_step(state, hands, parallel.shard(next(data)))
+                step += 1
+                log.add(step, metrics)
+                bar.advance(note=log.note)
+    return Outcome(finished=not stop.requested, step=step)

@@ -1,0 +1,79 @@
+"""Validation during training: when, on what, and whether it still improves."""
+
+from itertools import takewhile
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from data_pipeline.loader import make_evaluation_loader
+from er_jax import parallel
+from er_jax.evaluation import HEADLINE, evaluate, make_evaluation_step
+from er_jax.mano import HandModel
+from er_jax.metric_summary import headline, summarize
+from er_jax.training.metric_log import MetricLog
+from er_jax.training.signals import Stop
+from er_jax.training.state import TrainState
+
+
+class Validation:
+    """Evaluates on the validation split at the end of epochs and remembers the scores."""
+
+    def __init__(
+        self, config: ConfigDict, hands: HandModel, epoch_steps: int, log: MetricLog, stop: Stop
+    ):
+        """Args:
+        config: the run's.
+        hands: both hands, not replicated.
+        epoch_steps: optimizer steps in an epoch.
+        log: gets the headline numbers.
+        stop: ends a validation under way, without a score.
+        """
+        self.history: list[dict[str, Any]] = []  # {"step": int, "score": float}, oldest first
+        self._settings = config.validation
+        self._every_steps = config.validation.every_epochs * epoch_steps
+        self._last_step = config.epochs * epoch_steps
+        self._loader = make_evaluation_loader(
+            config, config.data.validation_split, parallel.local_batch_size(config.batch_size)
+        )
+        self._step = make_evaluation_step(config, f_scores=False)
+        self._hands = parallel.replicate(hands)
+        self._log, self._stop = log, stop
+
+    def is_due(self, step: int) -> bool:
+        """Whether an epoch to validate ended with this step and was not validated yet."""
+        at_end = step and (step % self._every_steps == 0 or step == self._last_step)
+        return bool(at_end) and all(entry["step"] != step for entry in self.history)
+
+    def __call__(self, step: int, state: TrainState) -> float | None:
+        """Evaluates, logs and remembers; the score, None where a signal stopped it."""
+        errors = evaluate(
+            self._step,
+            state,
+            self._hands,
+            takewhile(lambda batch: not self._stop.requested, self._loader),
+            count=len(self._loader),
+            title="Validation",
+        )
+        if self._stop.requested:
+            return None
+        numbers = headline(summarize(errors), [*HEADLINE, self._settings.metric])
+        self._log.write(
+            step, {f"validation/{name}": value for name, value in numbers.items() if value}
+        )
+        score = numbers[self._settings.metric]
+        if score is None:
+            raise ValueError(
+                f"config.validation.metric={self._settings.metric} has no sample in the validation "
+                "split: choose a metric that the split's annotations allow"
+            )
+        self.history.append({"step": step, "score": score})
+        return score
+
+    @property
+    def stopped_improving(self) -> bool:
+        """Whether the newest `stop_after` scores brought no improvement on those before them."""
+        patience = self._settings.stop_after
+        scores = [entry["score"] for entry in self.history]
+        if not patience or len(scores) <= patience:
+            return False
+        return min(scores[-patience:]) > min(scores[:-patience]) - self._settings.improvement
