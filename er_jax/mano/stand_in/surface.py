@@ -1,0 +1,309 @@
+"""Surface of the stand-in hand: flesh around the bones, and the mesh that is drawn onto it.
+
+The flesh is a set of chains of ellipsoids (one a finger, metacarpal, pad or wrist), melted into one
+another; the subdivided cage is moved onto it and evened out. Right hand, millimetres, axes
+(distal, radial, dorsal) as in `skeleton`.
+"""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from er_jax.mano.stand_in.cage import PALM, along_finger, hand_cage, subdivide
+from er_jax.mano.stand_in.skeleton import FINGERS, skeleton
+
+VERTICES, FACES = 778, 1538
+TIP_INDICES = {"Thumb": 745, "Index": 317, "Middle": 445, "Ring": 556, "Pinky": 673}
+_MELT_MM = 2.6
+_END_MM = -20.0
+"""Where the forearm is cut, distal axis."""
+
+# Along a finger: bone (0–2), fraction of its length, half width, half height, shift to the back.
+_FINGER_FLESH = (
+    (0, 0.00, 9.6, 10.6, -0.3),
+    (0, 0.30, 9.5, 9.8, -0.6),
+    (0, 0.62, 9.2, 9.0, -0.7),
+    (1, 0.00, 9.7, 8.8, 0.0),
+    (1, 0.50, 8.7, 7.9, -0.6),
+    (2, 0.00, 8.7, 7.4, 0.0),
+    (2, 0.40, 8.2, 6.9, -0.5),
+    (2, 0.68, 7.0, 5.9, -0.5),
+)
+_THUMB_FLESH = (
+    (0, -0.1, 13.0, 12.0, -2.0),
+    (0, 0.20, 14.5, 13.5, -2.5),
+    (0, 0.60, 13.0, 12.5, -2.5),
+    (1, 0.00, 12.0, 11.2, -0.5),
+    (1, 0.50, 10.3, 9.6, -0.8),
+    (2, 0.00, 11.0, 9.4, 0.0),
+    (2, 0.40, 10.8, 8.6, -0.6),
+    (2, 0.68, 9.0, 7.2, -0.6),
+)
+_GIRTH = {"Index": 1.04, "Middle": 1.07, "Pinky": 0.9, "Ring": 1.02, "Thumb": 1.04}
+
+
+@dataclass(frozen=True)
+class Flesh:
+    """Ellipsoids, sorted by chain; `starts` are the chains' first ones."""
+
+    centres: Float[np.ndarray, "n 3"]
+    axes: Float[np.ndarray, "n 3 3"]
+    """Rows are the half axes' directions divided by their lengths."""
+    starts: Int[np.ndarray, " chains"]
+    finger: Int[np.ndarray, " chains"]
+    """The finger whose chain it is, −1 for the palm's."""
+
+    def distance(
+        self, points: Float[np.ndarray, "v 3"], parts: Int[np.ndarray, " v"]
+    ) -> tuple[Float[np.ndarray, " v"], Float[np.ndarray, "v 3"]]:
+        """About the signed distance to the skin, mm, and its gradient.
+
+        A vertex of a finger ignores the other fingers. The distance to an ellipsoid is Quilez's
+        ρ(ρ−1)/|∇ρ²/2|; chains melt by a soft minimum.
+        """
+        count = len(self.centres)
+        offset = np.einsum("nij,nj->ni", self.axes, self.centres)
+        scaled = points @ self.axes.reshape(-1, 3).T - offset.ravel()
+        squares = np.swapaxes(self.axes, 1, 2) @ self.axes
+        offset = np.einsum("nij,nj->ni", squares, self.centres)
+        slope = (points @ squares.reshape(-1, 3).T - offset.ravel()).reshape(-1, count, 3)
+        rho = np.sqrt((scaled.reshape(-1, count, 3) ** 2).sum(-1))
+        steepness = np.sqrt((slope**2).sum(-1)) + 1e-12
+        each = rho * (rho - 1.0) / steepness
+        nearest = np.minimum.reduceat(each, self.starts, axis=1)
+        foreign = (parts[:, None] >= 0) & (self.finger >= 0) & (parts[:, None] != self.finger)
+        nearest = np.where(foreign, np.inf, nearest)
+        lowest = nearest.min(axis=1, keepdims=True)
+        share = np.exp((lowest - nearest) / _MELT_MM)
+        total = share.sum(axis=1, keepdims=True)
+        value = lowest[:, 0] - _MELT_MM * np.log(total[:, 0])
+        chain_of = np.repeat(np.arange(len(self.starts)), np.diff([*self.starts, each.shape[1]]))
+        chosen = np.where(each == nearest[:, chain_of], (share / total)[:, chain_of], 0.0)
+        return value, np.einsum("vn,vnj->vj", chosen / steepness, slope)
+
+
+@functools.cache
+def hand_flesh() -> Flesh:
+    """All chains of ellipsoids of the hand."""
+    hand = skeleton()
+    chains: list[tuple[int, np.ndarray]] = []
+    for finger, name in enumerate(FINGERS):
+        chains.append((finger, _finger_chain(finger, name)))
+        if name == "Thumb":
+            continue
+        first = 1 + 3 * finger
+        knuckle, frame = hand.joints[first], hand.frames[first]
+        girth = _GIRTH[name]
+        start = np.array([14.0, 0.62 * knuckle[1], 1.0])
+        chains.append(
+            (
+                PALM,
+                _chain(
+                    [
+                        (start, frame, 11.0, 13.0),
+                        (0.5 * (start + knuckle) + (0, 0, -0.5), frame, 10.5, 12.0),
+                        (knuckle + np.array([-8.0, 0, -1.8]), frame, 10.3 * girth, 11.4),
+                        (knuckle + np.array([5.0, 0, -1.2]), frame, 9.6 * girth, 10.6 * girth),
+                    ]
+                ),
+            )
+        )
+        chains.append((PALM, _ellipsoid(knuckle + 2.2 * frame[:, 2], frame, (8.5, 7.0, 9.6))))
+    chains += [(PALM, chain) for chain in (*_webs(), *_pads(), _wrist())]
+    sizes = [len(chain) for _, chain in chains]
+    every = np.concatenate([chain for _, chain in chains])
+    return Flesh(
+        every[:, 0],
+        every[:, 1:],
+        np.cumsum([0, *sizes[:-1]]),
+        np.array([finger for finger, _ in chains]),
+    )
+
+
+def _finger_chain(finger: int, name: str) -> Float[np.ndarray, "n 4 3"]:
+    hand, first = skeleton(), 1 + 3 * finger
+    corners = np.append(hand.joints[first : first + 3], hand.tips[None, finger], axis=0)
+    lengths = np.linalg.norm(np.diff(corners, axis=0), axis=1)
+    stations = []
+    for bone, fraction, width, height, shift in _THUMB_FLESH if name == "Thumb" else _FINGER_FLESH:
+        centre, frame = along_finger(finger, lengths[:bone].sum() + fraction * lengths[bone])
+        centre = centre + _GIRTH[name] * shift * frame[:, 2]
+        stations.append((centre, frame, _GIRTH[name] * width, _GIRTH[name] * height))
+    end = hand.tips[finger] - stations[-1][0]
+    return _chain(stations, tip_mm=float(end @ stations[-1][1][:, 0]))
+
+
+def _webs() -> list[Float[np.ndarray, "n 4 3"]]:
+    """The skin between neighbouring fingers, and the thin fold between index and thumb."""
+    hand = skeleton()
+    webs = []
+    across = [1 + 3 * FINGERS.index(name) for name in ("Index", "Middle", "Ring", "Pinky")]
+    for one, other, reach in zip(across[:-1], across[1:], (9.5, 9.5, 8.0), strict=True):
+        middle = 0.5 * (hand.joints[one] + hand.joints[other])
+        along = hand.frames[one, :, 0] + hand.frames[other, :, 0]
+        along /= np.linalg.norm(along)
+        side = np.cross([0.0, 0.0, 1.0], along)
+        frame = np.stack([along, side / np.linalg.norm(side), np.cross(along, side)], axis=1)
+        webs.append(_ellipsoid(middle + reach * along + (0, 0, -1.5), frame, (11.0, 9.0, 7.0)))
+    thumb = hand.frames[13]
+    fold = np.stack([thumb[:, 0], np.cross([0, 0, 1.0], thumb[:, 0]), [0, 0, 1.0]], axis=1)
+    fold[:, 2] = np.cross(fold[:, 0], fold[:, 1])
+    webs.append(_ellipsoid(np.array([55.0, 28.0, -7.0]), fold, (25.0, 19.0, 10.0)))
+    return webs
+
+
+def _pads() -> list[Float[np.ndarray, "n 4 3"]]:
+    """The ball of the thumb and the heel of the hand on the little finger's side."""
+    level = np.eye(3)
+    turned = np.array([[0.87, -0.5, 0.0], [0.5, 0.87, 0.0], [0.0, 0.0, 1.0]])
+    return [
+        _ellipsoid(np.array([36.0, 19.0, -12.0]), turned, (27.0, 14.0, 11.0)),
+        _ellipsoid(np.array([36.0, -25.0, -7.0]), level, (34.0, 12.0, 12.5)),
+    ]
+
+
+def _wrist() -> Float[np.ndarray, "n 4 3"]:
+    level = np.eye(3)
+    return _chain(
+        [
+            (np.array([-40.0, 0.0, -1.0]), level, 28.0, 20.0),
+            (np.array([-14.0, 0.0, -1.0]), level, 25.5, 18.0),
+            (np.array([2.0, 0.0, -1.0]), level, 25.5, 17.0),
+            (np.array([16.0, -1.0, -1.0]), level, 28.0, 15.5),
+        ]
+    )
+
+
+def _ellipsoid(
+    centre: np.ndarray, frame: np.ndarray, half_axes: tuple[float, float, float]
+) -> Float[np.ndarray, "1 4 3"]:
+    return np.concatenate([centre[None], (frame / np.array(half_axes)).T])[None]
+
+
+def _chain(
+    stations: list[tuple[np.ndarray, np.ndarray, float, float]], tip_mm: float | None = None
+) -> Float[np.ndarray, "n 4 3"]:
+    """Ellipsoids about every 2.5 mm between stations (centre, frame, half width, half height).
+
+    The last one reaches `tip_mm` ahead of its centre (default: its mean half axis).
+    """
+    centres = np.array([centre for centre, *_ in stations])
+    spans = np.linalg.norm(np.diff(centres, axis=0), axis=1)
+    places = np.concatenate([[0.0], np.cumsum(spans)])
+    samples = np.linspace(0.0, places[-1], int(places[-1] / 2.5) + 2)
+    blend = np.stack([np.interp(samples, places, unit) for unit in np.eye(len(places))], axis=1)
+    ease = np.array([0.25, 0.5, 0.25])
+    padded = np.pad(blend, ((2, 2), (0, 0)), mode="edge")
+    for _ in range(2):
+        padded = np.stack([np.convolve(column, ease, "valid") for column in padded.T], axis=1)
+    blend = padded
+    blend[[0, -1]] = np.eye(len(places))[[0, -1]]
+    frames = np.einsum("sk,kij->sij", blend, np.array([frame for _, frame, *_ in stations]))
+    frames /= np.linalg.norm(frames, axis=1, keepdims=True)
+    cross = blend @ np.array([station[2:] for station in stations])
+    half = np.column_stack([cross.mean(axis=1), cross])
+    if tip_mm is not None:
+        half[-1, 0] = tip_mm
+    chain = np.empty((len(samples), 4, 3))
+    chain[:, 0] = blend @ centres
+    chain[:, 1:] = np.swapaxes(frames / half[:, None, :], 1, 2)
+    return chain
+
+
+@dataclass(frozen=True)
+class HandSurface:
+    """The mesh, its fingertips at `TIP_INDICES`, and the finger of each vertex (−1: palm)."""
+
+    vertices: Float[np.ndarray, "778 3"]
+    faces: Int[np.ndarray, "1538 3"]
+    parts: Int[np.ndarray, "778"]
+
+
+@functools.cache
+def hand_surface() -> HandSurface:
+    """The stand-in hand's mesh at rest."""
+    points, parts, quads = subdivide(hand_cage())
+    points = _drawn_onto_flesh(points, parts, quads)
+    points, parts, triangles = _triangulated(points, parts, quads)
+    order = _mano_numbering(points, parts, triangles)
+    rank = np.argsort(order)
+    return HandSurface(points[order], rank[triangles], parts[order])
+
+
+def neighbour_mean(count: int, faces: Int[np.ndarray, "f k"]) -> Float[np.ndarray, "v v"]:
+    """Matrix that takes the mean of a vertex's neighbours, on the border of those on the border."""
+    linked = np.zeros((count, count))
+    for near, far in zip(faces.T, np.roll(faces, -1, axis=1).T, strict=True):
+        np.add.at(linked, (near, far), 1.0)
+    border = (linked > 0) & (linked.T == 0)
+    border |= border.T
+    linked = np.maximum(linked, linked.T)
+    on_border = border.any(axis=1)
+    linked[on_border] = border[on_border]
+    return linked / linked.sum(axis=1, keepdims=True)
+
+
+def _drawn_onto_flesh(points: np.ndarray, parts: np.ndarray, quads: np.ndarray) -> np.ndarray:
+    """Alternate evening out along the surface with steps onto it."""
+    flesh, mean = hand_flesh(), neighbour_mean(len(points), quads)
+    pace = 0.06 + 0.44 * (mean @ (mean @ (parts == PALM)))[:, None]
+    end = points[:, 0] < _END_MM + 1e-6
+    for step in range(24):
+        value, gradient = flesh.distance(points, parts)
+        steep = (gradient**2).sum(axis=1, keepdims=True)
+        move = pace * (mean @ points - points) if step < 20 else np.zeros_like(points)
+        if step > 5:
+            move -= (move * gradient).sum(axis=1, keepdims=True) * gradient / steep
+        pull = -value[:, None] * gradient / np.maximum(steep, 0.25)
+        points = points + move + np.clip(pull, -4.0, 4.0)
+        points[end, 0] = _END_MM
+    return points
+
+
+def _triangulated(
+    points: np.ndarray, parts: np.ndarray, quads: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cut the quadrilaterals along their shorter diagonals, the largest ones from a new centre."""
+    corner = points[quads]
+    area = np.linalg.norm(
+        np.cross(corner[:, 2] - corner[:, 0], corner[:, 3] - corner[:, 1]), axis=1
+    )
+    fans = np.sort(np.argsort(-area, kind="stable")[: VERTICES - len(points)])
+    plain = np.delete(np.arange(len(quads)), fans)
+    a, b, c, d = quads[plain].T
+    short = np.linalg.norm(points[a] - points[c], axis=1) <= np.linalg.norm(
+        points[b] - points[d], axis=1
+    )
+    first = np.where(short[:, None], np.stack([a, b, c], 1), np.stack([b, c, d], 1))
+    second = np.where(short[:, None], np.stack([a, c, d], 1), np.stack([b, d, a], 1))
+    centres = points[quads[fans]].mean(axis=1)
+    owner = parts[quads[fans]].max(axis=1)
+    for _ in range(4):
+        value, gradient = hand_flesh().distance(centres, owner)
+        centres = centres - value[:, None] * gradient
+    middle = len(points) + np.arange(len(fans))
+    q = quads[fans]
+    spokes = [np.stack([q[:, i], q[:, (i + 1) % 4], middle], 1) for i in range(4)]
+    return (
+        np.concatenate([points, centres]),
+        np.concatenate([parts, owner]),
+        np.concatenate([first, second, *spokes]),
+    )
+
+
+def _mano_numbering(points: np.ndarray, parts: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """Old vertex at each new index: the fingers' ends at MANO's tip indices, the rest in order."""
+    fixed: dict[int, int] = {}
+    for finger, name in enumerate(FINGERS):
+        along = skeleton().frames[3 + 3 * finger, :, 0]
+        tip = int(np.argmax(np.where(parts == finger, points @ along, -np.inf)))
+        fixed[TIP_INDICES[name]] = tip
+    middle = fixed[TIP_INDICES["Middle"]]
+    beside = np.unique(triangles[(triangles == middle).any(axis=1)])
+    beside = beside[beside != middle]
+    fixed[TIP_INDICES["Middle"] - 1] = int(beside[np.argmax(points[beside, 0])])
+    taken = set(fixed.values())
+    rest = iter(v for v in range(len(points)) if v not in taken)
+    return np.array([fixed[i] if i in fixed else next(rest) for i in range(len(points))])
