@@ -1,0 +1,98 @@
+"""The host's share of the input: one affine crop of the image, and its colour.
+
+Conventions of the reference (spec of the targets): a flip mirrors the image first, x → W−1−x, and
+the box with it; the crop then maps the box's centre to the crop's centre.
+"""
+
+import dataclasses
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentationRange:
+    """How far a training sample is varied; the defaults are the reference's.
+
+    Scale is 1 + `scale`·clip(N, −1, 1) of the box's side; the rotation
+    `rotation_degrees`·clip(N, −2, 2) with `rotation_probability`; each colour channel is multiplied
+    by U(1 − `colour`, 1 + `colour`); the image is mirrored with `flip_probability`.
+    """
+
+    scale: float = 0.25
+    rotation_degrees: float = 30.0
+    rotation_probability: float = 0.6
+    colour: float = 0.2
+    flip_probability: float = 0.5
+
+
+NO_AUGMENTATION = AugmentationRange(0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """How one sample is varied."""
+
+    scale: float = 1.0
+    rotation_degrees: float = 0.0
+    flip: bool = False
+    colour: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+def draw_augmentation(
+    extent: AugmentationRange, *, seed: int, epoch: int, index: int
+) -> Augmentation:
+    """The augmentation of record `index` in an epoch, the same whenever it is asked for.
+
+    Counter-based (Philox): no draw depends on another sample's.
+    """
+    random = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, index, epoch]))
+    scale, turn = random.standard_normal(2)
+    turned, flipped = random.random(2)
+    colour = 1 + extent.colour * random.uniform(-1, 1, 3)
+    rotation = extent.rotation_degrees * np.clip(turn, -2, 2)
+    return Augmentation(
+        scale=float(1 + extent.scale * np.clip(scale, -1, 1)),
+        rotation_degrees=float(rotation) if turned < extent.rotation_probability else 0.0,
+        flip=bool(flipped < extent.flip_probability),
+        colour=(float(colour[0]), float(colour[1]), float(colour[2])),
+    )
+
+
+def image_to_crop(
+    bbox_px: Float[np.ndarray, "4"], image_width: int, augmentation: Augmentation, input_size: int
+) -> Float[np.ndarray, "2 3"]:
+    """`img2bb`: from pixels of the image, mirrored already if it is, to pixels of the crop."""
+    x, y, width, height = np.asarray(bbox_px, np.float64)
+    centre = np.array([x + width / 2, y + height / 2])
+    if augmentation.flip:
+        centre[0] = image_width - 1 - centre[0]
+    angle = np.deg2rad(augmentation.rotation_degrees)
+    cos, sin = np.cos(angle), np.sin(angle)
+    linear = input_size / (width * augmentation.scale) * np.array([[cos, sin], [-sin, cos]])
+    return np.column_stack([linear, input_size / 2 - linear @ centre])
+
+
+def crop(
+    image: UInt8[np.ndarray, "height width 3"],
+    img2bb: Float[np.ndarray, "2 3"],
+    augmentation: Augmentation,
+    input_size: int,
+) -> UInt8[np.ndarray, "input_size input_size 3"]:
+    """The crop, black outside the image. The mirror is part of the one warp."""
+    source_to_crop = mirror_first(img2bb, image.shape[1]) if augmentation.flip else img2bb
+    cropped = cv2.warpAffine(
+        image, source_to_crop, (input_size, input_size), flags=cv2.INTER_LINEAR
+    )
+    if augmentation.colour == (1.0, 1.0, 1.0):
+        return cropped
+    return cv2.multiply(cropped, np.array((*augmentation.colour, 1.0)))
+
+
+def mirror_first(img2bb: Float[np.ndarray, "2 3"], image_width: int) -> Float[np.ndarray, "2 3"]:
+    """The affine that mirrors the image (x → W−1−x) and then applies `img2bb`."""
+    mirrored = img2bb.copy()
+    mirrored[:, 0] = -img2bb[:, 0]
+    mirrored[:, 2] = img2bb[:, 2] + img2bb[:, 0] * (image_width - 1)
+    return mirrored

@@ -1,0 +1,164 @@
+"""Builds the datasets: `python -m data_pipeline.build interhand26m --raw_dir=… --data_dir=…`."""
+
+import argparse
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from data_pipeline import building, interhand26m
+from data_pipeline.errors import DataError
+from data_pipeline.progress import tracker
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        request = options.make_request(options)
+        with tracker() as track:
+            folder = building.build(
+                request,
+                options.data_dir,
+                workers=options.workers,
+                max_bad_images=options.max_bad_images,
+                overwrite=options.overwrite,
+                tracker=track,
+            )
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print_report(folder)
+    return 0
+
+
+def print_report(folder: Path) -> None:
+    """Prints what a built dataset holds and what was dropped by which rule."""
+    report = json.loads((folder / building.REPORT).read_text())
+    splits = report["splits"]
+    table = Table(title=f"{report['request']['dataset']}/{report['request']['config']}")
+    table.add_column("annotations")
+    for split in splits:
+        table.add_column(split, justify="right")
+    rows: dict[str, dict[str, int]] = {}
+    for split, facts in splits.items():
+        for group in ("counts", "hand_types", "box_sources"):
+            for name, count in facts[group].items():
+                label = name if group == "counts" else f"  {group.replace('_', ' ')[:-1]}: {name}"
+                rows.setdefault(label, {})[split] = count
+    for label, row in rows.items():
+        table.add_row(label, *(f"{row.get(split, 0):,}" for split in splits))
+    console = Console()
+    console.print(table)
+    for split, facts in splits.items():
+        for bad in facts["bad_images"]:
+            console.print(f"{split}: left out {bad}", markup=False, highlight=False)
+    console.print(f"{folder}", markup=False, highlight=False, soft_wrap=True)
+
+
+def interhand26m_request(options: argparse.Namespace) -> building.Request:
+    """What the options of the command ask for.
+
+    Raises:
+      DataError: the raw tree or a list of ids is not there.
+    """
+    raw_dir: Path = options.raw_dir
+    splits = options.splits or interhand26m.splits_of(raw_dir)
+    if not splits:
+        raise DataError(
+            f"{raw_dir / 'annotations'} has none of the splits {', '.join(interhand26m.SPLITS)}. "
+            "--raw_dir must be the folder that holds images/ and annotations/."
+        )
+    ids = {split: _annotation_ids(options, split) for split in splits}
+    sources = [
+        path for split in splits for path in interhand26m.annotation_files(raw_dir, split).values()
+    ]
+    return building.Request(
+        dataset=interhand26m.NAME,
+        config=options.subset,
+        description=(
+            f"InterHand2.6M v1.0 (CC-BY-NC 4.0), subset {options.subset}; "
+            "https://mks0601.github.io/InterHand2.6M/"
+        ),
+        splits=splits,
+        options={
+            "boxes": options.boxes,
+            "annotation_ids": {
+                split: len(values) for split, values in ids.items() if values is not None
+            },
+        },
+        source_files=sources,
+        read_split=lambda split, track: interhand26m.read_index(
+            raw_dir,
+            split,
+            subset=options.subset,
+            annotation_ids=ids[split],
+            box_choice=options.boxes,
+            progress=lambda what, done, total: track(f"{split}: {what}", done, total),
+        ),
+    )
+
+
+def _annotation_ids(options: argparse.Namespace, split: str) -> np.ndarray | None:
+    if options.subset not in interhand26m.ID_LIST_SUBSETS:
+        return None
+    if options.annotation_ids is None:
+        raise DataError(
+            f"Subset {options.subset!r} is a list of annotation ids that you supply: "
+            f"--annotation_ids='…/aid_{options.subset}_{{split}}.txt', one id a line."
+        )
+    path = Path(options.annotation_ids.replace("{split}", split))
+    try:
+        return np.array(path.read_text().split(), dtype=np.int64)
+    except FileNotFoundError:
+        raise DataError(f"{path}, given by --annotation_ids, is missing.") from None
+    except ValueError as error:
+        raise DataError(f"{path}: not a list of annotation ids, one a line ({error}).") from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m data_pipeline.build", description=__doc__)
+    datasets = parser.add_subparsers(required=True, metavar="dataset")
+    interhand = datasets.add_parser(interhand26m.NAME, help="InterHand2.6M v1.0")
+    interhand.set_defaults(make_request=interhand26m_request)
+    interhand.add_argument("--subset", choices=interhand26m.SUBSETS, default="all")
+    interhand.add_argument(
+        "--annotation_ids",
+        metavar="PATH",
+        help="list of ids of human_annot or machine_annot; {split} stands for the split's name",
+    )
+    interhand.add_argument(
+        "--boxes",
+        choices=("auto", "joints", "rootnet"),
+        default="auto",
+        help="auto: RootNet's for val and test where its file is there, the joints' for train",
+    )
+    interhand.add_argument(
+        "--splits", type=_comma_list, help="train,val,test; default: those that are there"
+    )
+    _add_common(interhand)
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    add: Any = parser.add_argument
+    add("--raw_dir", type=Path, required=True, help="the dataset as it is published")
+    add("--data_dir", type=Path, required=True, help="where TFDS datasets lie")
+    add("--workers", type=int, default=os.cpu_count(), help="processes that write records")
+    add("--max_bad_images", type=int, default=0, help="unreadable images to leave out, at most")
+    add("--overwrite", action="store_true", help="replace a dataset built from other files")
+
+
+def _comma_list(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

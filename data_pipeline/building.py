@@ -1,0 +1,287 @@
+"""Builds a TFDS dataset folder from record tables, so that what looks whole is whole.
+
+Everything is written to `<version>.incomplete` and renamed at the end. An interrupted build goes on
+where it was if the same is asked of the same files, and starts afresh otherwise.
+"""
+
+import dataclasses
+import fcntl
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core.dataset_info import DatasetIdentity
+from tensorflow_datasets.core.utils import Version
+
+from data_pipeline.errors import DataError
+from data_pipeline.progress import Tracker
+from data_pipeline.records import (
+    BOX_SOURCES,
+    BUILDER_VERSION,
+    HAND_TYPES,
+    RecordTable,
+    record_features,
+)
+from data_pipeline.shards import (
+    ShardJob,
+    ShardResult,
+    shard_bounds,
+    shuffled_order,
+    write_json,
+    write_shards,
+)
+
+logger = logging.getLogger(__name__)
+
+REPORT = "build_report.json"
+_RECORD_BYTES = 2500  # of everything but the image; vertices come on top
+_VERTEX_BYTES = 2 * 778 * 3 * 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Index:
+    """The records of a split, and what became of the other annotations."""
+
+    table: RecordTable
+    counts: Mapping[str, int]
+    """Annotations by fate, in the order in which the rules are applied."""
+    dark_below: float | None = None
+    """Records whose image's mean brightness is below this are left out as they are read."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What is to be built."""
+
+    dataset: str
+    config: str
+    description: str
+    splits: Sequence[str]
+    options: Mapping[str, Any]
+    """Whatever else decides the result; part of the report."""
+    source_files: Sequence[Path]
+    """The annotation files; their digests are part of the report."""
+    read_split: Callable[[str, Tracker], Index]
+    with_vertices: bool = False
+
+
+def dataset_dir(data_dir: Path, dataset: str, config: str) -> Path:
+    return data_dir / dataset / config / BUILDER_VERSION
+
+
+def build(
+    request: Request,
+    data_dir: Path,
+    *,
+    workers: int,
+    max_bad_images: int,
+    overwrite: bool,
+    tracker: Tracker,
+) -> Path:
+    """Builds the dataset, or finds it built, and returns its folder.
+
+    Raises:
+      DataError: see `data_pipeline.errors`; what is whole is kept for the next run.
+    """
+    final = dataset_dir(data_dir, request.dataset, request.config)
+    identity = _identity(request)
+    if final.exists() and not overwrite:
+        if json.loads((final / REPORT).read_text())["request"] == identity:
+            logger.info("%s is built already, from these very files", final)
+            return final
+        raise DataError(
+            f"{final} was built from other files or with other options (see its {REPORT}). "
+            "Give another --data_dir, or --overwrite to replace it."
+        )
+    incomplete = final.with_name(final.name + ".incomplete")
+    incomplete.mkdir(parents=True, exist_ok=True)
+    with _locked(incomplete.with_name(incomplete.name + ".lock")):
+        work = _work_folder(incomplete, identity)
+        reports, infos = {}, []
+        for split in request.splits:
+            info, reports[split] = _build_split(
+                request, split, incomplete, work / split, workers, max_bad_images, tracker
+            )
+            infos.append(info)
+        _write_metadata(request, incomplete, infos)
+        write_json(incomplete / REPORT, {"request": identity, "splits": reports})
+        _put_in_place(incomplete, final, work)
+    return final
+
+
+def _build_split(
+    request: Request,
+    split: str,
+    folder: Path,
+    work: Path,
+    workers: int,
+    max_bad_images: int,
+    tracker: Tracker,
+) -> tuple[tfds.core.SplitInfo, dict[str, Any]]:
+    counts, dark_below = _saved_index(request, split, work, tracker)
+    table = RecordTable.load(work / "table")
+    mean_bytes = _mean_record_bytes(table, request.with_vertices)
+    bounds = shard_bounds(len(table), mean_bytes)
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=folder,
+        dataset_name=request.dataset,
+        split=split,
+        filetype_suffix="array_record",
+    )
+    jobs = [
+        ShardJob(
+            str(work / "table"),
+            str(template.sharded_filepath(shard_index=i, num_shards=len(bounds))),
+            start,
+            stop,
+            dark_below,
+            max_bad_images,
+        )
+        for i, (start, stop) in enumerate(bounds)
+    ]
+    _check_free_space(folder, len(table) * mean_bytes, jobs)
+    results = write_shards(jobs, workers, lambda done: tracker(split, done, len(table)))
+    lengths = [result.records for result in results]
+    if not sum(lengths):
+        raise DataError(f"Split {split!r}: every record was left out as its image was read.")
+    size = sum(result.data_bytes for result in results)
+    info = tfds.core.SplitInfo(
+        name=split, shard_lengths=lengths, num_bytes=size, filename_template=template
+    )
+    return info, _split_report(table, counts, results, size)
+
+
+def _saved_index(
+    request: Request, split: str, work: Path, tracker: Tracker
+) -> tuple[dict[str, int], float | None]:
+    """Reads the split's annotations, unless an interrupted run has left them read."""
+    facts_path = work / "index.json"
+    if not facts_path.exists():
+        if work.exists():
+            shutil.rmtree(work)
+        index = request.read_split(split, tracker)
+        index.table.save(work / "table")
+        np.save(work / "table" / "order.npy", shuffled_order(len(index.table)))
+        write_json(facts_path, {"counts": dict(index.counts), "dark_below": index.dark_below})
+    facts = json.loads(facts_path.read_text())
+    return facts["counts"], facts["dark_below"]
+
+
+def _split_report(
+    table: RecordTable, counts: Mapping[str, int], results: Sequence[ShardResult], size: int
+) -> dict[str, Any]:
+    sources = np.bincount(table.columns["bbox_source"][:], minlength=len(BOX_SOURCES))
+    hand_types = np.sum([result.hand_types for result in results], axis=0)
+    bad_images = sorted(bad for result in results for bad in result.bad_images)
+    return {
+        "counts": {
+            **counts,
+            "dropped: dark image": sum(result.dark for result in results),
+            "dropped: bad image": len(bad_images),
+            "records": sum(result.records for result in results),
+        },
+        "hand_types": dict(zip(HAND_TYPES, hand_types.tolist(), strict=True)),
+        "box_sources": {name: int(n) for name, n in zip(BOX_SOURCES, sources, strict=True) if n},
+        "shards": len(results),
+        "bytes": size,
+        "bad_images": bad_images,
+    }
+
+
+def _identity(request: Request) -> dict[str, Any]:
+    return {
+        "builder_version": BUILDER_VERSION,
+        "dataset": request.dataset,
+        "config": request.config,
+        "splits": list(request.splits),
+        **request.options,
+        "sha256": {path.name: _sha256(path) for path in request.source_files},
+    }
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return "missing"
+
+
+def _work_folder(incomplete: Path, identity: Mapping[str, Any]) -> Path:
+    """The folder of what only the build needs, emptied if it was left by another request."""
+    work = incomplete / "work"
+    request_path = work / "request.json"
+    if request_path.exists() and json.loads(request_path.read_text()) == identity:
+        logger.info("going on with the interrupted build in %s", incomplete)
+        return work
+    shutil.rmtree(incomplete)
+    work.mkdir(parents=True)
+    write_json(request_path, identity)
+    return work
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise DataError(
+                f"Another process is building {path.name.removesuffix('.incomplete.lock')} in "
+                f"{path.parent}: wait for it or end it."
+            ) from None
+        yield
+    path.unlink(missing_ok=True)
+
+
+def _mean_record_bytes(table: RecordTable, with_vertices: bool) -> float:
+    rows = np.linspace(0, len(table) - 1, min(64, len(table))).astype(int)
+    sizes = [p.stat().st_size for p in map(table.image_path, rows) if p.exists()]
+    return float(np.mean(sizes or [0])) + _RECORD_BYTES + with_vertices * _VERTEX_BYTES
+
+
+def _check_free_space(folder: Path, needed: float, jobs: Sequence[ShardJob]) -> None:
+    written = sum(Path(job.path).stat().st_size for job in jobs if Path(job.path).exists())
+    free = shutil.disk_usage(folder).free
+    if needed - written > free:
+        raise DataError(
+            f"{folder}: the build needs about {(needed - written) / 2**30:.1f} GiB more and the "
+            f"disk has {free / 2**30:.1f} GiB. Make room or give another --data_dir."
+        )
+
+
+def _write_metadata(request: Request, folder: Path, infos: Sequence[tfds.core.SplitInfo]) -> None:
+    info = tfds.core.DatasetInfo(
+        builder=DatasetIdentity(
+            name=request.dataset,
+            version=Version(BUILDER_VERSION),
+            data_dir=str(folder),
+            module_name="",
+            config_name=request.config,
+        ),
+        description=request.description,
+        features=record_features(with_vertices=request.with_vertices),
+    )
+    info.set_file_format("array_record")
+    info.set_splits(tfds.core.SplitDict(infos))
+    info.write_to_directory(folder)
+
+
+def _put_in_place(incomplete: Path, final: Path, work: Path) -> None:
+    for note in incomplete.glob("*.array_record-*.json"):
+        note.unlink()
+    shutil.rmtree(work)
+    if final.exists():
+        replaced = final.with_name(final.name + ".replaced")
+        final.rename(replaced)
+        incomplete.rename(final)
+        shutil.rmtree(replaced)
+    else:
+        incomplete.rename(final)

@@ -1,0 +1,65 @@
+"""Image files: read, checked whole, and decoded."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import simplejpeg
+from jaxtyping import UInt8
+
+from data_pipeline.errors import BadImageError
+
+_JPEG_START = b"\xff\xd8"
+
+
+def read_image_file(path: Path, image_size_px: tuple[int, int]) -> bytes:
+    """The file's bytes, once it is sure that they decode to an image of the annotated size.
+
+    Raises:
+      BadImageError: the file is missing, cut short, unreadable or of another size.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise BadImageError(f"{path}: missing") from None
+    try:
+        size = (
+            _check_jpeg(data) if data.startswith(_JPEG_START) else decode_image(data).shape[1::-1]
+        )
+    except ValueError as error:
+        reason = "empty" if not data else f"unreadable or cut short ({error})"
+        raise BadImageError(f"{path}: {reason}") from None
+    if size != tuple(image_size_px):
+        raise BadImageError(
+            f"{path}: {size[0]}×{size[1]} pixels, annotated as "
+            f"{image_size_px[0]}×{image_size_px[1]}"
+        )
+    return data
+
+
+def decode_image(data: bytes) -> UInt8[np.ndarray, "height width 3"]:
+    """RGB pixels of a JPEG or PNG file's bytes, grey ones too.
+
+    Raises:
+      ValueError: the bytes are of no image.
+    """
+    if data.startswith(_JPEG_START):
+        return simplejpeg.decode_jpeg(data, colorspace="RGB")
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
+    if image is None:
+        raise ValueError("neither a JPEG nor a PNG image")
+    return image
+
+
+def mean_brightness(data: bytes) -> float:
+    """Mean of all pixels and channels, of 255."""
+    return float(decode_image(data).mean())
+
+
+def _check_jpeg(data: bytes) -> tuple[int, int]:
+    """Width and height of a JPEG, decoded in grey at an eighth: all its bits are read."""
+    height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+    simplejpeg.decode_jpeg(
+        data, colorspace="GRAY", min_height=1, min_width=1, min_factor=1, strict=True
+    )
+    return width, height

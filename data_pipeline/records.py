@@ -1,0 +1,154 @@
+"""What one record of a dataset holds, and a split's records as compact columns."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core.example_serializer import ExampleSerializer
+
+BUILDER_VERSION = "1.0.0"
+"""Of the records' fields and of the rules that made them; raise it when either changes."""
+
+HAND_TYPES = ("right", "left", "interacting")
+BOX_SOURCES = ("joints", "rootnet", "mesh")
+
+TEXT_FIELDS = ("file_name", "capture", "subject", "seq_name", "camera")
+
+
+def record_features(*, with_vertices: bool = False) -> tfds.features.FeaturesDict:
+    """Features of a record. Hand axes are (right, left), joints in the Hand 21 order.
+
+    `joint_valid_world` and `joint_valid_view` already follow the rules of the field: a hand whose
+    wrist is invalid has no valid joint, a hand without a visible joint is absent in all fields.
+
+    Args:
+      with_vertices: datasets whose fits are meshes instead of MANO parameters also hold
+        `mano_vertices_m`, in camera axes, and `mano_vertices_valid`.
+    """
+    feature = tfds.features
+
+    def numbers(*shape: int, dtype: Any = np.float32) -> tfds.features.Tensor:
+        return feature.Tensor(shape=shape, dtype=dtype)
+
+    fields = {
+        "image": feature.Image(shape=(None, None, 3), doc="the file's own bytes"),
+        **{name: feature.Text() for name in TEXT_FIELDS},
+        "annotation_id": feature.Scalar(np.int32),
+        "image_id": feature.Scalar(np.int32),
+        "frame_idx": feature.Scalar(np.int32),
+        "hand_type": feature.ClassLabel(names=list(HAND_TYPES)),
+        "hand_type_valid": feature.Scalar(np.bool_),
+        "image_size_px": numbers(2, dtype=np.int32),
+        "camera_rotation": numbers(3, 3),
+        "camera_translation_mm": numbers(3),
+        "focal_px": numbers(2),
+        "princpt_px": numbers(2),
+        "joint_world_mm": numbers(2, 21, 3),
+        "joint_valid_world": numbers(2, 21, dtype=np.bool_),
+        "joint_valid_view": numbers(2, 21, dtype=np.bool_),
+        "mano_valid": numbers(2, dtype=np.bool_),
+        "mano_pose": numbers(2, 48),
+        "mano_betas": numbers(2, 10),
+        "mano_trans_m": numbers(2, 3),
+        "bbox_px": numbers(4),
+        "bbox_source": feature.ClassLabel(names=list(BOX_SOURCES)),
+        "abs_depth_mm": numbers(2),
+        "abs_depth_valid": feature.Scalar(np.bool_),
+    }
+    if with_vertices:
+        fields["mano_vertices_m"] = numbers(2, 778, 3)
+        fields["mano_vertices_valid"] = numbers(2, dtype=np.bool_)
+    return feature.FeaturesDict(fields)
+
+
+class RecordSerializer:
+    """Records to the bytes that TFDS reads back, the same bytes for the same record always."""
+
+    def __init__(self, features: tfds.features.FeaturesDict):
+        self._features = features
+        self._serializer = ExampleSerializer(features.get_serialized_info())
+
+    def __call__(self, record: Mapping[str, Any]) -> bytes:
+        example = self._serializer.get_tf_example(self._features.encode_example(record))
+        return example.SerializeToString(deterministic=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Lookup:
+    """A column whose values are shared: record i holds `values[rows[i]]`."""
+
+    rows: np.ndarray
+    values: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return self.values[self.rows[index]]
+
+
+Column = np.ndarray | Lookup
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordTable:
+    """All fields of a split's records but the image, a column each, and where the images lie."""
+
+    image_dir: Path
+    columns: Mapping[str, Column]
+
+    def __len__(self) -> int:
+        return len(self.columns["annotation_id"])
+
+    def image_path(self, index: int) -> Path:
+        return self.image_dir / self.text("file_name", index)
+
+    def text(self, name: str, index: int) -> str:
+        return bytes(self.columns[name][index]).decode()
+
+    def record(self, index: int) -> dict[str, Any]:
+        """All fields of one record but `image`."""
+        return {
+            name: self.text(name, index) if name in TEXT_FIELDS else column[index]
+            for name, column in self.columns.items()
+        }
+
+    def select(self, rows: np.ndarray) -> "RecordTable":
+        """The table of some records, in the order of `rows`."""
+        columns = {
+            name: Lookup(column.rows[rows], column.values)
+            if isinstance(column, Lookup)
+            else column[rows]
+            for name, column in self.columns.items()
+        }
+        return RecordTable(self.image_dir, columns)
+
+    def save(self, folder: Path) -> None:
+        """Writes one `.npy` file a column, for `load` in other processes."""
+        folder.mkdir(parents=True)
+        for name, column in self.columns.items():
+            if isinstance(column, Lookup):
+                np.save(folder / f"{name}.npy", column.rows)
+                np.save(folder / f"{name}.values.npy", column.values)
+            else:
+                np.save(folder / f"{name}.npy", column)
+        facts = {"image_dir": str(self.image_dir), "columns": list(self.columns)}
+        (folder / "table.json").write_text(json.dumps(facts))
+
+    @staticmethod
+    def load(folder: Path) -> "RecordTable":
+        """Maps a saved table into memory, so that processes share it."""
+        facts = json.loads((folder / "table.json").read_text())
+        columns: dict[str, Column] = {}
+        for name in facts["columns"]:
+            column = np.load(folder / f"{name}.npy", mmap_mode="r")
+            values = folder / f"{name}.values.npy"
+            if values.exists():
+                columns[name] = Lookup(column, np.load(values, mmap_mode="r"))
+            else:
+                columns[name] = column
+        return RecordTable(Path(facts["image_dir"]), columns)

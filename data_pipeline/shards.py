@@ -1,0 +1,249 @@
+"""Writes a split's records into ArrayRecord shards with several processes.
+
+The order of the records is one global shuffle, the same in every build; a shard is written beside
+and renamed when it is whole, with what became of its records in a JSON file next to it. A shard
+found whole is not written again.
+"""
+
+import concurrent.futures
+import dataclasses
+import itertools
+import json
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from array_record.python.array_record_module import ArrayRecordWriter
+
+from data_pipeline.errors import BadImageError, DataError
+from data_pipeline.images import mean_brightness, read_image_file
+from data_pipeline.records import RecordSerializer, RecordTable, record_features
+
+SHARD_BYTES = 256 << 20
+SMALL_SHARD_RECORDS = 512
+"""Small datasets too are cut into pieces of about so many, up to eight, to be written at once."""
+
+_COUNT_EVERY = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardJob:
+    """One shard to write: records `order[start:stop]` of a saved table."""
+
+    table_dir: str
+    path: str
+    start: int
+    stop: int
+    dark_below: float | None
+    bad_image_limit: int
+
+
+class ShardResult(msgspec.Struct):
+    """What became of a shard's records."""
+
+    records: int
+    data_bytes: int
+    dark: int
+    bad_images: list[str]
+    hand_types: list[int]
+
+
+def shuffled_order(count: int) -> np.ndarray:
+    """The one permutation of `count` records; no generator's future change can alter it."""
+    return np.argsort(np.random.Philox(key=count).random_raw(count), kind="stable")
+
+
+def shard_bounds(count: int, mean_bytes: float) -> list[tuple[int, int]]:
+    """Equal pieces of at most about 256 MiB."""
+    by_size = -int(-count * mean_bytes // SHARD_BYTES)
+    shards = max(by_size, min(8, count // SMALL_SHARD_RECORDS), 1)
+    edges = np.linspace(0, count, shards + 1).round().astype(int)
+    return [(int(a), int(b)) for a, b in itertools.pairwise(edges)]
+
+
+def write_shards(
+    jobs: list[ShardJob], workers: int, progress: Callable[[int], None]
+) -> list[ShardResult]:
+    """Writes the shards that are not there yet; results in the order of `jobs`.
+
+    Args:
+      workers: processes; 1 writes in this one.
+      progress: called with the number of records done so far.
+
+    Raises:
+      DataError: more bad images than allowed, or a full disk.
+    """
+    pending = [job for job in jobs if read_result(job) is None]
+    found = sum(job.stop - job.start for job in jobs) - sum(j.stop - j.start for j in pending)
+    progress(found)
+    bad_images: list[str] = [
+        bad for job in jobs if (result := read_result(job)) for bad in result.bad_images
+    ]
+    for done, result in _run(pending, workers):
+        progress(found + done)
+        if result is not None:
+            bad_images += result.bad_images
+            _check_bad_images(bad_images, jobs[0].bad_image_limit)
+    results = [read_result(job) for job in jobs]
+    _check_bad_images(bad_images, jobs[0].bad_image_limit)
+    return [result for result in results if result is not None]
+
+
+def read_result(job: ShardJob) -> ShardResult | None:
+    """What was noted of a shard, if it is whole."""
+    note = _note(Path(job.path))
+    if not note.exists() or not Path(job.path).exists():
+        return None
+    return msgspec.json.decode(note.read_bytes(), type=ShardResult)
+
+
+def _note(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+def _check_bad_images(bad_images: list[str], limit: int) -> None:
+    if len(bad_images) > limit:
+        shown = "\n  ".join(bad_images[:20])
+        more = f"\n  and {len(bad_images) - 20} more" if len(bad_images) > 20 else ""
+        raise DataError(
+            f"{len(bad_images)} bad images, {limit} allowed:\n  {shown}{more}\n"
+            "Restore these files, or let the build leave out up to N of them with "
+            "--max_bad_images=N. What is already built is kept for the next run."
+        )
+
+
+def _run(jobs: list[ShardJob], workers: int) -> Iterator[tuple[int, ShardResult | None]]:
+    """Yields records done so far, and each shard's result as it ends."""
+    if workers == 1 or len(jobs) <= 1:
+        done = 0
+        for job in jobs:
+            result = _write_shard(job, lambda records: None)
+            done += job.stop - job.start
+            yield done, result
+        return
+    context = multiprocessing.get_context("spawn")
+    counter = context.Value("q", 0)
+    with concurrent.futures.ProcessPoolExecutor(
+        min(workers, len(jobs)), context, _start_worker, (counter,)
+    ) as pool:
+        futures = {pool.submit(_write_shard_in_worker, job) for job in jobs}
+        try:
+            while futures:
+                ended, futures = concurrent.futures.wait(
+                    futures, 0.5, concurrent.futures.FIRST_COMPLETED
+                )
+                yield counter.value, None
+                for future in ended:
+                    yield counter.value, future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+_counter: Any = None  # of this worker process, set once when it starts
+
+
+def _start_worker(counter: Any) -> None:
+    global _counter
+    _counter = counter
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end_with_parent() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def _write_shard_in_worker(job: ShardJob) -> ShardResult:
+    def count(records: int) -> None:
+        with _counter.get_lock():
+            _counter.value += records
+
+    return _write_shard(job, count)
+
+
+def _write_shard(job: ShardJob, count: Callable[[int], None]) -> ShardResult:
+    path = Path(job.path)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
+    table = RecordTable.load(Path(job.table_dir))
+    order = np.load(Path(job.table_dir) / "order.npy", mmap_mode="r")[job.start : job.stop]
+    serialize = RecordSerializer(record_features(with_vertices="mano_vertices_m" in table.columns))
+    result = ShardResult(0, 0, 0, [], [0, 0, 0])
+    try:
+        writer = ArrayRecordWriter(str(unfinished), "group_size:1,uncompressed")
+        for done, row in enumerate(order, start=1):
+            _write_record(writer, serialize, table, int(row), job, result)
+            if done % _COUNT_EVERY == 0:
+                count(_COUNT_EVERY)
+        writer.close()
+        count(len(order) % _COUNT_EVERY)
+        _sync(unfinished)
+        unfinished.replace(path)
+        write_whole(_note(path), msgspec.json.encode(result))
+    except OSError as error:
+        raise _disk_error(path, error) from None
+    except RuntimeError as error:  # what the writer raises, with the system's reason in its text
+        raise _disk_error(path, error) from None
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return result
+
+
+def _write_record(
+    writer: ArrayRecordWriter,
+    serialize: RecordSerializer,
+    table: RecordTable,
+    row: int,
+    job: ShardJob,
+    result: ShardResult,
+) -> None:
+    record = table.record(row)
+    width, height = record["image_size_px"].tolist()
+    try:
+        image = read_image_file(table.image_path(row), (width, height))
+    except BadImageError as error:
+        result.bad_images.append(str(error))
+        _check_bad_images(result.bad_images, job.bad_image_limit)
+        return
+    if job.dark_below is not None and mean_brightness(image) < job.dark_below:
+        result.dark += 1
+        return
+    data = serialize({**record, "image": image})
+    writer.write(data)
+    result.records += 1
+    result.data_bytes += len(data)
+    result.hand_types[int(record["hand_type"])] += 1
+
+
+def _disk_error(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{path}: cannot be written ({error}). If the disk is full, make room and run the same "
+        "command again: the shards that are whole are kept."
+    )
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Writes a file beside its place and renames it there: it is whole or absent."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished.write_bytes(data)
+    _sync(unfinished)
+    unfinished.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_whole(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
