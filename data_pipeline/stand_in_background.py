@@ -27,10 +27,9 @@ def _studio(rng: np.random.Generator, size_px: tuple[int, int]) -> np.ndarray:
         ends = rng.uniform(-0.1, 1.1, (2, 2)) * (width, height)
         start, end = ends.astype(int).tolist()
         cv2.line(picture, start, end, (rng.uniform(15, 70),) * 3, int(rng.integers(1, 5)))
-    picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.8, 3))
-    return (
-        _enlarged(picture, size_px) + _enlarged(rng.uniform(0, 14, (3, 4, 1)), size_px)[..., None]
-    )
+    blurred = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.8, 3))
+    glow = _enlarged(rng.uniform(0, 14, (3, 4, 1)), size_px)[..., None]
+    return _enlarged(blurred, size_px) + glow
 
 
 def _gradient(rng: np.random.Generator, size_px: tuple[int, int]) -> np.ndarray:

@@ -19,6 +19,7 @@ from data_pipeline.stand_in_picture import (
 )
 from data_pipeline.stand_in_scene import ARRANGEMENTS, Draw, draw_frame, forearm, place
 from er_jax.mano import HandModel, hand_forward
+from er_jax.mano.stand_in import sample_pose
 from er_jax.rendering import PerspectiveCamera
 
 SIZE_PX = (512, 334)
@@ -129,7 +130,8 @@ def record(
     for capture, count in zip(captures.values(), per_capture, strict=True):
         views = _views(rng, int(count), list(capture.cameras))
         order = {arrangement.sequence: k for k, arrangement in enumerate(ARRANGEMENTS)}
-        draws = [draw_frame(rng) for _ in views]
+        poses = sample_pose(rng, 2 * len(views)).reshape(-1, 2, 45)
+        draws = [draw_frame(rng, finger_poses) for finger_poses in poses]
         draws.sort(key=lambda draw: order[draw.arrangement.sequence])
         first = len(frames)
         frames += _pose_frames(hands, capture, draws)
@@ -173,13 +175,11 @@ def _views(rng: np.random.Generator, count: int, cameras: list[str]) -> list[lis
 def _pose_frames(hands: HandModel, capture: Capture, draws: list[Draw]) -> list[Frame]:
     """Meshes of the draws, brought together in the world."""
     forward = jax.jit(hand_forward)
-    mean = np.asarray(hands.mean_pose, np.float64)
     frames = []
     for start in range(0, len(draws), _BATCH):
         batch = draws[start : start + _BATCH]
         pose = np.zeros((_BATCH, 2, 48))
         pose[: len(batch)] = np.stack([draw.pose for draw in batch])
-        pose[..., 3:] -= mean
         betas = np.broadcast_to(capture.betas, (_BATCH, 2, 10))
         mesh = forward(hands, betas.astype(np.float32), pose.astype(np.float32))
         vertices, joints = np.asarray(mesh.vertices), np.asarray(mesh.joints)

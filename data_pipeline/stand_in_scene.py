@@ -12,13 +12,10 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float
 
-from data_pipeline.stand_in_pose import mirrored, sample_posture
 from er_jax.mano.joints import HAND21
 
 _MIRROR = np.array([-1.0, 1.0, 1.0])
 _ELBOW_FROM_WRIST = np.array([-0.3, 0.75, 0.6])
-_OPEN = ("flat", "relaxed", "claw", "bent")
-_THIN = ("fist", "point", "two", "relaxed", "thumb_up")
 
 
 @dataclass(frozen=True)
@@ -125,7 +122,7 @@ ARRANGEMENTS = (
 class Draw(NamedTuple):
     """One frame before the hands are moved together; hands right, left.
 
-    present (2,); pose (2, 48) axis-angle from the flat hand; fingers (2, 3) directions; approach
+    present (2,); pose (2, 48) axis-angle without the mean; fingers (2, 3) directions; approach
     (3,) unit; offset (3,); anchors (2,) joints of HAND21 that meet across the way; gap.
     """
 
@@ -140,8 +137,11 @@ class Draw(NamedTuple):
     centre: Float[np.ndarray, "3"]
 
 
-def draw_frame(rng: np.random.Generator) -> Draw:
-    """Draw an arrangement, two postures, orientations, and the way the hands come together."""
+def draw_frame(rng: np.random.Generator, finger_poses: Float[np.ndarray, "2 45"]) -> Draw:
+    """Draw an arrangement, orientations, and the way the hands come together.
+
+    finger_poses: two poses of the right hand, axis-angle without the mean.
+    """
     shares = np.array([arrangement.share for arrangement in ARRANGEMENTS])
     kind = ARRANGEMENTS[rng.choice(len(ARRANGEMENTS), p=shares / shares.sum())]
     single = kind.sequence.startswith("ROM03")
@@ -152,7 +152,6 @@ def draw_frame(rng: np.random.Generator) -> Draw:
         heading = np.radians(rng.uniform(*kind.palm_degrees))
         palm = np.array([np.cos(heading), 0.15, -np.sin(heading)])
         palms[hand] = (palm + rng.normal(0, kind.spread / 2, 3)) * mirror
-    gestures = [_OPEN, _THIN][:: rng.choice((1, -1))] if kind.approach == "palm" else [None] * 2
     if kind.approach == "palm":
         palms[1] = -palms[0] + rng.normal(0, 0.2, 3)
     elif kind.approach == "back":
@@ -161,9 +160,8 @@ def draw_frame(rng: np.random.Generator) -> Draw:
     for hand in range(2):
         fingers[hand], palms[hand], root = _orientation(fingers[hand], palms[hand], hand)
         pose[hand, :3] = root
-        names = gestures[hand]
-        posture = sample_posture(rng, names) if names else sample_posture(rng)
-        pose[hand, 3:] = posture if hand == 0 else mirrored(posture)
+        mirror = np.array([1.0, -1.0, -1.0]) if hand else np.ones(3)
+        pose[hand, 3:] = (finger_poses[hand].reshape(15, 3) * mirror).ravel()
     approach = {
         "x": (1.0, 0.0, 0.0),
         "tips": (1.0, 0.0, 0.0),
