@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from data_pipeline import building, interhand26m
+from data_pipeline import building, hic, interhand26m
 from data_pipeline.errors import DataError
 from data_pipeline.progress import tracker
 
@@ -106,6 +106,25 @@ def interhand26m_request(options: argparse.Namespace) -> building.Request:
     )
 
 
+def hic_request(options: argparse.Namespace) -> building.Request:
+    """What the options of the command ask for."""
+    return building.Request(
+        dataset=hic.NAME,
+        config=options.subset,
+        description=(
+            f"HIC (Tzionas et al. 2016), {options.subset}; "
+            "https://files.is.tue.mpg.de/dtzionas/Hand-Object-Capture/"
+        ),
+        splits=(hic.SPLIT,),
+        options={},
+        source_files=[hic.annotation_file(options.raw_dir)],
+        read_split=lambda split, track: hic.read_index(
+            options.raw_dir, subset=options.subset, progress=track
+        ),
+        with_vertices=True,
+    )
+
+
 def _annotation_ids(options: argparse.Namespace, split: str) -> np.ndarray | None:
     if options.subset not in interhand26m.ID_LIST_SUBSETS:
         return None
@@ -144,6 +163,10 @@ def _parser() -> argparse.ArgumentParser:
         "--splits", type=_comma_list, help="train,val,test; default: those that are there"
     )
     _add_common(interhand)
+    hands_in_action = datasets.add_parser(hic.NAME, help="HIC")
+    hands_in_action.set_defaults(make_request=hic_request)
+    hands_in_action.add_argument("--subset", choices=hic.SUBSETS, default="all")
+    _add_common(hands_in_action)
     return parser
 
 

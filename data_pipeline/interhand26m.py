@@ -139,7 +139,7 @@ def _assemble(
         "no visible joint": ~view.any(axis=(1, 2)),
         "no joint in 3D": ~world.any(axis=(1, 2)),
     }
-    present: np.ndarray = view.any(axis=-1, keepdims=True)
+    present = np.logical_or.reduce(view, axis=-1, keepdims=True)
     columns: dict[str, Column] = {
         "file_name": Lookup(image, images.file_name),
         **{name: Lookup(rows[image], images.names) for name, rows in images.text.items()},
