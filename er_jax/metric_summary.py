@@ -57,8 +57,10 @@ def summarize(errors: SampleErrors) -> dict[str, dict[str, Any]]:
         return {name: _mean(values[rows], valid[rows]) for name, rows in subsets.items()}
 
     def joint_metrics(hand_errors: HandErrors, prefix: str) -> dict[str, Any]:
-        pck = {name: _pck(_rows(hand_errors, rows)) for name, rows in subsets.items()}
-        return {f"{prefix}MPJPE": _joint_errors(hand_errors, interacting), "PCK": pck}
+        return {
+            f"{prefix}MPJPE": _joint_errors(hand_errors, interacting),
+            "PCK": _pck(hand_errors, interacting),
+        }
 
     def f_scores() -> dict[str, Any]:
         if errors.f_score is None:
@@ -153,27 +155,37 @@ def _mean_of_hands(errors: HandErrors) -> tuple[np.ndarray, np.ndarray]:
     return total / np.maximum(count, 1), count > 0
 
 
-def _pck(errors: HandErrors) -> dict[str, Any]:
+def _pck(errors: HandErrors, interacting: Bool[np.ndarray, "N"]) -> dict[str, Any]:
     """Share of all valid joints within each threshold, and the area under that curve.
 
     The area, divided by the limit, is the mean of max(0, 1 − error/limit) over the joints: the
     exact integral of the curve, not a sum over its thresholds.
     """
-    valid = np.asarray(errors.joint_valid)
-    samples = int(valid.any((1, 2)).sum())
+    parts: dict[str, tuple[np.ndarray, float, int]] = {}
+    for name, rows in (("single", ~interacting), ("interacting", interacting)):
+        valid = np.asarray(errors.joint_valid)[rows]
+        values = np.asarray(errors.joint_mm)[rows][valid]
+        bins = np.minimum(np.ceil(values), PCK_LIMIT_MM + 1).astype(np.int16)
+        histogram = np.bincount(bins, minlength=PCK_LIMIT_MM + 2)
+        area = np.maximum(0, 1 - values / PCK_LIMIT_MM).sum(dtype=np.float64)
+        parts[name] = histogram, area, int(valid.any((1, 2)).sum())
+    histograms, areas, samples = zip(*parts.values(), strict=True)
+    parts["all"] = np.sum(histograms, axis=0), sum(areas), sum(samples)
+    return {name: _pck_number(*part) for name, part in parts.items()}
+
+
+def _pck_number(histogram: np.ndarray, area: float, samples: int) -> dict[str, Any]:
     if samples == 0:
         return {"value": None, "count": 0, "curve": [None] * len(PCK_THRESHOLDS_MM)}
-    values = np.asarray(errors.joint_mm)[valid]
-    bins = np.minimum(np.ceil(values), PCK_LIMIT_MM + 1).astype(np.int64)
-    within = np.cumsum(np.bincount(bins, minlength=PCK_LIMIT_MM + 2))[: len(PCK_THRESHOLDS_MM)]
-    area = np.mean(np.maximum(0, 1 - values / PCK_LIMIT_MM), dtype=np.float64)
-    return {"value": float(area), "count": samples, "curve": (within / values.size).tolist()}
+    joints = histogram.sum()
+    within = np.cumsum(histogram)[: len(PCK_THRESHOLDS_MM)]
+    return {"value": float(area / joints), "count": samples, "curve": (within / joints).tolist()}
 
 
 def _mean(values: Values, valid: Values) -> dict[str, Any]:
     """Mean over the valid values, of which a sample may have one a hand."""
     values, valid = np.asarray(values), np.asarray(valid)
-    samples = int(valid.reshape(len(valid), -1).any(-1).sum())
+    samples = int(valid.any(tuple(range(1, valid.ndim))).sum())
     total = values.sum(dtype=np.float64, where=valid)
     return _number(total / valid.sum() if samples else np.nan, samples)
 
