@@ -147,7 +147,7 @@ def _build_split(
         for i, (start, stop) in enumerate(bounds)
     ]
     _check_free_space(folder, len(table) * mean_bytes, jobs)
-    results = write_shards(jobs, workers, lambda done: tracker(split, done, len(table)))
+    results = write_shards(jobs, workers, lambda done: tracker(f"{split}: records", done, len(table)))
     lengths = [result.records for result in results]
     if not sum(lengths):
         raise DataError(f"Split {split!r}: every record was left out as its image was read.")

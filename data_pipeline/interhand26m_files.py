@@ -255,7 +255,7 @@ def _read_images(path: Path, raws: list[msgspec.Raw], progress: Progress) -> Ima
         if len(pending) == 1 << 16:
             file_names.append(np.array(pending))
             pending.clear()
-            progress("images", row, count)
+            progress("images", row + 1, count)
     file_names.append(np.array(pending, dtype=np.bytes_))
     order = _order_by_id(path, "images", ids)
     return Images(
@@ -284,8 +284,8 @@ def _read_annotations(path: Path, raws: list[msgspec.Raw], progress: Progress) -
         valid[row] = _validity(path, f"annotations[{row}].joint_valid", entry.joint_valid)
         hand_type[row] = codes[entry.hand_type]
         hand_type_valid[row] = bool(entry.hand_type_valid)
-        if row % (1 << 16) == 0:
-            progress("annotations", row, count)
+        if (row + 1) % (1 << 16) == 0:
+            progress("annotations", row + 1, count)
     order = _order_by_id(path, "annotations", ids)
     return Annotations(
         ids[order], image_ids[order], valid[order], hand_type[order], hand_type_valid[order]
