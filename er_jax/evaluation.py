@@ -1,7 +1,7 @@
 """Evaluation of a network, or of the mean hands, on a split of a dataset."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sized
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,11 @@ HEADLINE = (
     "procrustes/PA-MPJPE/all",
     "procrustes/PA-MPVPE/all",
 )
+
+
+class Batches(Sized, Iterable[Batch], Protocol):
+    """One pass over a split, of known length."""
+
 
 PredictionFunction = Callable[[TrainState, HandModel, Array], Prediction]
 EvaluationStep = Callable[[TrainState, HandModel, Batch], SampleErrors]
@@ -73,9 +78,8 @@ def evaluate(
     step: EvaluationStep,
     state: TrainState,
     hands: HandModel,
-    batches: Sequence[Batch] | Iterable[Batch],
+    batches: Batches,
     *,
-    count: int,
     title: str,
 ) -> SampleErrors:
     """The errors of every sample of one pass over a split.
@@ -85,12 +89,11 @@ def evaluate(
       state: replicated; only its parameters and batch statistics are used.
       hands: replicated.
       batches: the split's batches, the last one padded.
-      count: how many batches there are.
       title: of the progress bar.
     """
 
     def errors():
-        with progress_bar(title, count, "batches") as bar:
+        with progress_bar(title, len(batches), "batches") as bar:
             for batch in batches:
                 yield parallel.gather(step(state, hands, parallel.shard(batch)))
                 bar.advance()
@@ -98,14 +101,12 @@ def evaluate(
     return collect(errors())
 
 
-def mean_hands_of(
-    config: ConfigDict, hands: HandModel, batches: Iterable[Batch], *, count: int
-) -> MeanHands:
+def mean_hands_of(config: ConfigDict, hands: HandModel, batches: Batches) -> MeanHands:
     """The mean pose and shape of a training split: the prediction that every network must beat."""
     targets = jax.jit(make_target_function(config))
 
     def annotated():
-        with progress_bar("Mean pose of the training set", count, "batches") as bar:
+        with progress_bar("Mean pose of the training set", len(batches), "batches") as bar:
             for batch in batches:
                 yield targets(hands, without_image(batch)), batch["sample_mask"]
                 bar.advance()

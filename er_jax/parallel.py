@@ -57,17 +57,16 @@ def gather(tree: Tree) -> Tree:
     return jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), tree)
 
 
-def local_batch_size(global_batch_size: int) -> int:
-    """This host's part of the global batch.
+def check_batch_size(global_batch_size: int) -> None:
+    """Makes sure that all devices of all hosts get equal parts of a batch.
 
     Raises:
-      ValueError: if the devices do not divide the batch; names the nearest sizes that work.
+      ValueError: if they do not; names the nearest sizes that work.
     """
     devices = jax.device_count()
     if global_batch_size < 1 or global_batch_size % devices:
         below = global_batch_size // devices * devices
         works = " or ".join(str(size) for size in (below, below + devices) if size > 0)
         raise ValueError(
-            f"batch_size={global_batch_size} cannot be divided over {devices} devices: use {works}"
+            f"batch_size={global_batch_size} does not divide over {devices} devices: use {works}"
         )
-    return global_batch_size // jax.process_count()

@@ -1,10 +1,10 @@
 """Progress of long work: a bar where there is a terminal, lines in the log where there is none."""
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from absl import logging
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -26,16 +26,15 @@ class Bar:
 
     def __init__(self, title: str, total: int, unit: str, progress: Progress | None, start: int):
         self._title, self._total, self._unit, self._progress = title, total, unit, progress
-        self._task = progress and progress.add_task(
-            title, total=total, completed=start, unit=unit, note=""
-        )
+        if progress is not None:
+            self._task = progress.add_task(title, total=total, completed=start, unit=unit, note="")
         self._done = self._first = start
         self._began = self._logged = time.monotonic()
 
     def advance(self, count: int = 1, note: str = "") -> None:
         """Counts on; `note` is a short text behind the bar, such as the current loss."""
         self._done += count
-        if self._progress is not None and self._task is not None:
+        if self._progress is not None:
             self._progress.advance(self._task, count)
             if note:
                 self._progress.update(self._task, note=note)

@@ -8,6 +8,7 @@ them.
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -128,7 +129,7 @@ def make_targets(
     )
 
 
-def target_sizes(config: ERConfig, depth_box_m: float) -> dict[str, float]:
+def target_sizes(config: ERConfig, depth_box_m: float) -> dict[str, Any]:
     """The keyword arguments of `make_targets` for a network of these sizes."""
     return {
         "heatmap_size": config.grid,
@@ -143,7 +144,12 @@ def _augmentation_transform(
 ) -> Float[Array, "B 3 3"]:
     """Rz·M: the mirror in x of flipped samples, then the turn by minus the angle about z."""
     angle = -jnp.deg2rad(rotation_degrees)
-    cos, sin, zero, one = jnp.cos(angle), jnp.sin(angle), jnp.zeros_like(angle), jnp.ones_like(angle)
+    cos, sin, zero, one = (
+        jnp.cos(angle),
+        jnp.sin(angle),
+        jnp.zeros_like(angle),
+        jnp.ones_like(angle),
+    )
     mirror = jnp.where(flip, -one, one)
     rows = [[cos * mirror, -sin, zero], [sin * mirror, cos, zero], [zero, zero, one]]
     return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
@@ -155,7 +161,9 @@ def _swap_if(flip: Bool[Array, "B"], value: Array) -> Array:
 
 
 def _project(
-    points_cam: Float[Array, "B 2 N 3"], focal_px: Float[Array, "B 2"], princpt_px: Float[Array, "B 2"]
+    points_cam: Float[Array, "B 2 N 3"],
+    focal_px: Float[Array, "B 2"],
+    princpt_px: Float[Array, "B 2"],
 ) -> Float[Array, "B 2 N 2"]:
     """Pinhole projection; absent hands lie at the camera's centre and give no infinity."""
     depth = points_cam[..., 2:]

@@ -1,8 +1,8 @@
 """Checkpoints of a run with Orbax: what is saved, which are kept, how they are read back.
 
 A checkpoint is a folder named by its step with the items `model` (parameters and batch statistics,
-all that evaluation needs), `optimizer`, `data` (the position of the data iterator) and `run` (JSON:
-the config and the history of validation).
+all that evaluation needs), `optimizer`, `data` (JSON: the position of the data iterator)
+and `run` (JSON: the config and the history of validation).
 """
 
 from collections.abc import Mapping
@@ -10,11 +10,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import grain
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
+from data_pipeline.loader import BatchLoader
 from er_jax.training.state import TrainState
 
 Tree = Any
@@ -42,7 +42,7 @@ class Checkpoints:
             item_handlers={
                 "model": ocp.StandardCheckpointHandler(),
                 "optimizer": ocp.StandardCheckpointHandler(),
-                "data": grain.checkpoint.CheckpointHandler(),
+                "data": ocp.JsonCheckpointHandler(),
                 "run": ocp.JsonCheckpointHandler(),
             },
             options=ocp.CheckpointManagerOptions(
@@ -66,6 +66,10 @@ class Checkpoints:
         """The step of the newest checkpoint, None where there is none."""
         return self._manager.latest_step()
 
+    def steps(self) -> list[int]:
+        """The steps of all checkpoints, oldest first."""
+        return sorted(self._manager.all_steps())
+
     def best_step(self) -> int | None:
         """The step with the lowest validation score; the newest where none was validated."""
         scores = {
@@ -78,7 +82,7 @@ class Checkpoints:
     def save(
         self,
         state: TrainState,
-        data_iterator: grain.DatasetIterator,
+        data: BatchLoader,
         run: Mapping[str, Any],
         score: float | None = None,
     ) -> None:
@@ -86,7 +90,7 @@ class Checkpoints:
 
         Args:
           state: one replica of the run's state.
-          data_iterator: where the data iterator stands after that step.
+          data: the training loader, where it stands after that step.
           run: plain JSON: the config and the history of validation.
           score: the validation score, lower is better.
         """
@@ -100,30 +104,29 @@ class Checkpoints:
             args=ocp.args.Composite(
                 model=ocp.args.StandardSave(_model_item(state)),
                 optimizer=ocp.args.StandardSave({"state": state.optimizer}),
-                data=grain.checkpoint.CheckpointSave(data_iterator),
+                data=ocp.args.JsonSave(data.get_state()),
                 run=ocp.args.JsonSave(dict(run)),
             ),
             metrics=None if score is None else {"score": score},
         )
 
-    def restore(
-        self, step: int, like: TrainState, data_iterator: grain.DatasetIterator
-    ) -> TrainState:
-        """The state saved at a step; the data iterator is set to where it stood then.
+    def restore(self, step: int, like: TrainState, data: BatchLoader) -> TrainState:
+        """The state saved at a step; the training loader is set to where it stood then.
 
         Args:
           step: one of the saved steps.
           like: a state of the same shapes.
-          data_iterator: an iterator over the same data.
+          data: a training loader of the same data.
         """
         items = self._manager.restore(
             step,
             args=ocp.args.Composite(
                 model=ocp.args.StandardRestore(_model_item(like)),
                 optimizer=ocp.args.StandardRestore({"state": like.optimizer}),
-                data=grain.checkpoint.CheckpointRestore(data_iterator),
+                data=ocp.args.JsonRestore(),
             ),
         )
+        data.set_state(items.data)
         return TrainState(
             step=jnp.asarray(step, jnp.int32),
             params=items.model["params"],

@@ -1,13 +1,14 @@
 """A training run from its newest checkpoint, or from nothing, to its end or to a signal."""
 
 import dataclasses
+import logging
 from pathlib import Path
 
-from absl import logging
 from ml_collections import ConfigDict
 
-from data_pipeline.loader import make_train_loader
+from data_pipeline.loader import BatchLoader
 from er_jax import parallel
+from er_jax.inputs import train_loader
 from er_jax.mano import load_hands
 from er_jax.models import ERConfig
 from er_jax.progress import progress_bar
@@ -38,10 +39,11 @@ def train(config: ConfigDict, workdir: Path) -> Outcome:
     Raises:
       ValueError: if `workdir` holds a run with another config; names the differences.
     """
+    parallel.check_batch_size(config.batch_size)
     hands = load_hands(config.mano_dir)
-    loader = make_train_loader(config, parallel.local_batch_size(config.batch_size))
-    data = iter(loader)
-    epoch_steps, last_step = loader.steps_per_epoch, loader.steps_per_epoch * config.epochs
+    data = train_loader(config)
+    epoch_steps = steps_in_epoch(data)
+    last_step = epoch_steps * config.epochs
     optimizer, schedule = make_optimizer(config.optimizer, epoch_steps, config.epochs)
     train_step = make_train_step(config, optimizer, schedule)
     state = create_state(ERConfig.from_dict(config.model), optimizer, config.seed)
@@ -75,3 +77,18 @@ def train(config: ConfigDict, workdir: Path) -> Outcome:
                 log.add(step, metrics)
                 bar.advance(note=log.note)
     return Outcome(finished=not stop.requested, step=step)
+
+
+def steps_in_epoch(data: BatchLoader) -> int:
+    """Whole batches in one pass over the training split.
+
+    Raises:
+      ValueError: if there is not even one.
+    """
+    steps = data.samples_per_epoch // data.batch_size
+    if not steps:
+        raise ValueError(
+            f"the training split has {data.samples_per_epoch} samples, fewer than "
+            f"config.batch_size={data.batch_size}: use a smaller batch"
+        )
+    return steps

@@ -1,12 +1,11 @@
 """SIGINT and SIGTERM as a wish to stop soon, with everything saved."""
 
 import dataclasses
+import logging
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-
-from absl import logging
 
 
 @dataclasses.dataclass

@@ -9,6 +9,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Int
 
+from er_jax import parallel
 from er_jax.models import ERConfig, ERNet
 
 Tree = Any
@@ -26,15 +27,19 @@ class TrainState:
 
 
 def create_state(
-    config: ERConfig, optimizer: optax.GradientTransformation, seed: int
+    config: ERConfig, optimizer: optax.GradientTransformation | None, seed: int
 ) -> TrainState:
-    """A freshly initialised run; the same on every host for the same seed."""
+    """A freshly initialised run, the same on every host for the same seed.
+
+    Without an optimizer it is only the network's: for evaluation.
+    """
 
     def initialise() -> TrainState:
         net = ERNet(config, rngs=nnx.Rngs(seed))
         params = nnx.to_pure_dict(nnx.state(net, nnx.Param))
         batch_stats = nnx.to_pure_dict(nnx.state(net, nnx.BatchStat))
-        return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))
+        memory = optimizer.init(params) if optimizer else ()
+        return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, memory)
 
     return jax.jit(initialise)()
 
@@ -44,11 +49,14 @@ def network_structure(config: ERConfig, *, training: bool) -> nnx.GraphDef:
 
     Args:
       config: the network's sizes.
-      training: batch norms use, and update from, the batch's statistics; else the running ones.
+      training: batch norms use, and update from, the statistics of the batch on all devices; else
+        the running ones.
     """
 
+    axis = parallel.AXIS if training else None
+
     def build() -> ERNet:
-        net = ERNet(config, rngs=nnx.Rngs(0))
+        net = ERNet(dataclasses.replace(config, batch_norm_axis=axis), rngs=nnx.Rngs(0))
         if training:
             net.train()
         else:

@@ -1,15 +1,18 @@
 """Validation during training: when, on what, and whether it still improves."""
 
+import dataclasses
+from collections.abc import Iterator
 from itertools import takewhile
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from data_pipeline.loader import make_evaluation_loader
 from er_jax import parallel
 from er_jax.evaluation import HEADLINE, evaluate, make_evaluation_step
+from er_jax.inputs import Split
 from er_jax.mano import HandModel
 from er_jax.metric_summary import headline, summarize
+from er_jax.targets import Batch
 from er_jax.training.metric_log import MetricLog
 from er_jax.training.signals import Stop
 from er_jax.training.state import TrainState
@@ -32,9 +35,7 @@ class Validation:
         self._settings = config.validation
         self._every_steps = config.validation.every_epochs * epoch_steps
         self._last_step = config.epochs * epoch_steps
-        self._loader = make_evaluation_loader(
-            config, config.data.validation_split, parallel.local_batch_size(config.batch_size)
-        )
+        self._split = Split(config, config.data.validation_split)
         self._step = make_evaluation_step(config, f_scores=False)
         self._hands = parallel.replicate(hands)
         self._log, self._stop = log, stop
@@ -50,8 +51,7 @@ class Validation:
             self._step,
             state,
             self._hands,
-            takewhile(lambda batch: not self._stop.requested, self._loader),
-            count=len(self._loader),
+            _UntilStopped(self._split, self._stop),
             title="Validation",
         )
         if self._stop.requested:
@@ -77,3 +77,17 @@ class Validation:
         if not patience or len(scores) <= patience:
             return False
         return min(scores[-patience:]) > min(scores[:-patience]) - self._settings.improvement
+
+
+@dataclasses.dataclass(frozen=True)
+class _UntilStopped:
+    """A pass over a split that a signal cuts short."""
+
+    split: Split
+    stop: Stop
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return takewhile(lambda batch: not self.stop.requested, self.split)

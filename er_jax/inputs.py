@@ -1,0 +1,66 @@
+"""The loaders that a config asks for."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import jax
+from ml_collections import ConfigDict
+
+from data_pipeline.augmentation import AugmentationRange
+from data_pipeline.loader import Batch, BatchLoader, Reading, make_eval_loader, make_train_loader
+
+
+def train_loader(config: ConfigDict) -> BatchLoader:
+    """This host's part of the endless, shuffled, augmented training batches."""
+    return make_train_loader(
+        _data_dir(config),
+        config.data.dataset,
+        config.data.train_split,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        augmentation=AugmentationRange(**config.data.augmentation),
+        **_common(config),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """A split in its own order, unvaried; as many passes as wanted, the last batch padded."""
+
+    config: ConfigDict
+    name: str
+
+    def __len__(self) -> int:
+        """Batches in a pass."""
+        loader = self._loader()
+        return -(-loader.samples_per_epoch // loader.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self._loader()
+
+    def _loader(self) -> BatchLoader:
+        return make_eval_loader(
+            _data_dir(self.config),
+            self.config.data.dataset,
+            self.name,
+            batch_size=self.config.batch_size,
+            **_common(self.config),
+        )
+
+
+def _data_dir(config: ConfigDict) -> str:
+    if not config.data_dir:
+        raise ValueError(
+            "config.data_dir is not set: give --config.data_dir=FOLDER, the --data_dir of "
+            "`python -m data_pipeline.build`"
+        )
+    return config.data_dir
+
+
+def _common(config: ConfigDict) -> dict:
+    return {
+        "input_size": config.model.input_size,
+        "shard_index": jax.process_index(),
+        "shard_count": jax.process_count(),
+        "reading": Reading(worker_count=config.data.workers),
+    }

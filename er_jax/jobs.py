@@ -1,0 +1,148 @@
+"""The jobs of the command line: train, evaluate and predict, from a config and a run's folder."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from rich.console import Console
+
+from er_jax import parallel
+from er_jax.evaluation import (
+    evaluate,
+    evaluate_mean_hands,
+    make_evaluation_step,
+    mean_hands_of,
+    print_table,
+)
+from er_jax.inputs import Split
+from er_jax.mano import HandModel, load_hands
+from er_jax.metric_summary import summarize
+from er_jax.models import ERConfig
+from er_jax.pictures import draw_loss_curve, write_picture
+from er_jax.prediction import predict_pictures
+from er_jax.samples_sheet import samples_sheet
+from er_jax.training.checkpoints import Checkpoints
+from er_jax.training.loop import Outcome, train
+from er_jax.training.run_record import check_same_network
+from er_jax.training.state import TrainState, create_state
+
+
+def run_training(config: ConfigDict, workdir: Path) -> Outcome:
+    """Trains in `workdir`; says on the terminal how it ended."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    outcome = train(config, workdir)
+    end = "Finished" if outcome.finished else "Stopped, the same command goes on"
+    Console().print(f"{end} at step {outcome.step}; checkpoints and logs are in {workdir}")
+    return outcome
+
+
+def load_trained(config: ConfigDict, workdir: Path, step: int | None) -> TrainState:
+    """The network of a run's checkpoint.
+
+    Args:
+      config: must describe the same network.
+      workdir: the run's folder.
+      step: of the checkpoint; None: the best by validation.
+
+    Raises:
+      FileNotFoundError: if there is no such checkpoint; names those that are there.
+      ValueError: if it holds another network; names the differences.
+    """
+    folder = workdir / "checkpoints"
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        saved = checkpoints.steps()
+        chosen = checkpoints.best_step() if step is None else step
+        if chosen is None or chosen not in saved:
+            raise FileNotFoundError(
+                f"{folder} has no checkpoint {'' if step is None else step}; there are "
+                f"{saved or 'none'}. Train first with --mode=train and the same --workdir."
+            )
+        check_same_network(checkpoints.read_run(chosen), config, folder / str(chosen))
+        net_config = ERConfig.from_dict(config.model)
+        like = jax.eval_shape(lambda: create_state(net_config, None, config.seed))
+        logging.info("Using checkpoint %s", folder / str(chosen))
+        return checkpoints.restore_model(chosen, like)
+
+
+def run_evaluation(
+    config: ConfigDict, workdir: Path, *, step: int | None, split: str | None
+) -> Path:
+    """Evaluates a checkpoint, and beside it the training set's mean hands, on a split.
+
+    Prints the headline numbers and writes into `workdir/evaluation`: every number of every
+    protocol with where it comes from (JSON), a sheet of samples with truth beside prediction, and
+    the loss curve.
+
+    Returns:
+      The JSON file.
+
+    Raises:
+      FileNotFoundError, ValueError: see `load_trained`.
+    """
+    parallel.check_batch_size(config.batch_size)
+    name = split or config.data.test_split
+    state, hands = load_trained(config, workdir, step), load_hands(config.mano_dir)
+    replicas = parallel.replicate(state), parallel.replicate(hands)
+    samples = Split(config, name)
+    mean = mean_hands_of(config, hands, Split(config, config.data.train_split))
+    network = make_evaluation_step(config, f_scores=True)
+    summaries = {
+        "network": summarize(evaluate(network, *replicas, samples, title=f"Evaluating on {name}")),
+        "mean pose and shape": summarize(evaluate_mean_hands(config, mean, hands, samples)),
+    }
+    trained = int(state.step)
+    print_table(f"{config.data.dataset}, {name}, checkpoint {trained}", summaries)
+
+    folder = workdir / "evaluation"
+    folder.mkdir(exist_ok=True)
+    results = folder / f"{name}-{trained}.json"
+    provenance = {
+        "dataset": config.data.dataset,
+        "split": name,
+        "checkpoint_step": trained,
+        "hand_model_sha256": hand_model_hash(hands),
+    }
+    write_json(results, {"provenance": provenance, "results": summaries})
+    write_picture(folder / f"{name}-{trained}.png", samples_sheet(config, state, hands, samples))
+    baseline = summaries["mean pose and shape"]["scale_aligned"]["MPJPE"]["all"]["value"]
+    draw_loss_curve(
+        workdir / "metrics.jsonl", folder / "loss.png", {"mean pose, scale_aligned": baseline}
+    )
+    Console().print(f"Numbers and pictures are in {folder}", soft_wrap=True)
+    return results
+
+
+def run_prediction(
+    config: ConfigDict,
+    workdir: Path,
+    pictures: Sequence[Path],
+    boxes: Sequence[Sequence[float]] | None,
+    output: Path,
+    *,
+    step: int | None,
+) -> None:
+    """Reconstructs the hands of some pictures with a checkpoint (see `predict_pictures`)."""
+    state, hands = load_trained(config, workdir, step), load_hands(config.mano_dir)
+    predict_pictures(config, state, hands, pictures, boxes, output)
+    Console().print(f"Meshes, parameters and pictures are in {output}", soft_wrap=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON under its final name only when all of it is written."""
+    beside = path.with_suffix(".tmp")
+    beside.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    beside.rename(path)
+
+
+def hand_model_hash(hands: HandModel) -> str:
+    """SHA-256 over the hand model's arrays, whatever file they are from."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(hands):
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,191 @@
+"""From pictures of any size to two hand meshes each: OBJ, GLB, JSON and a picture."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jax
+import numpy as np
+import trimesh
+from jaxtyping import Float, UInt8
+from ml_collections import ConfigDict
+
+from data_pipeline.augmentation import Augmentation, crop, image_to_crop
+from er_jax.evaluation import make_prediction_function
+from er_jax.mano import HAND21, HANDS, HandModel
+from er_jax.models import Prediction
+from er_jax.models.config import BACKBONE_STRIDE
+from er_jax.pictures import HAND_COLOURS, overlay, side_by_side, turned_view, write_picture
+from er_jax.progress import progress_bar
+from er_jax.training.state import TrainState
+
+# glTF's axes are x right, y up, z towards the viewer; the camera's x right, y down, z forward.
+CAMERA_TO_GLTF = np.diag([1.0, -1.0, -1.0, 1.0])
+_PLAIN = Augmentation()
+
+
+@dataclasses.dataclass(frozen=True)
+class PixelCamera:
+    """The network's weak-perspective cameras in the pixels of the picture."""
+
+    scale_px: Float[np.ndarray, "2"]  # pixels per metre
+    wrist_px: Float[np.ndarray, "2 2"]
+
+
+def predict_pictures(
+    config: ConfigDict,
+    state: TrainState,
+    hands: HandModel,
+    pictures: Sequence[Path],
+    boxes: Sequence[Sequence[float]] | None,
+    output: Path,
+) -> list[Path]:
+    """Reconstructs the hands in each picture and writes, named as the picture, into `output`:
+    `_right.obj` and `_left.obj` (metres, camera axes, right wrist at the origin), `.glb` (the same
+    with glTF's axes), `.json` (parameters and joints) and `.png` (input, overlay, turned view).
+
+    Args:
+      config: of the run that the state was trained in.
+      state: its parameters.
+      hands: both hand models.
+      pictures: files that OpenCV reads.
+      boxes: x, y, width, height in pixels around both hands, one a picture; None: the whole
+        picture.
+      output: folder, made if absent.
+
+    Returns:
+      The pictures that were written.
+
+    Raises:
+      FileNotFoundError, ValueError: for a picture that is not there, cannot be read, or whose name
+        another one has; for boxes that are not one a picture or have no area.
+    """
+    chosen: Sequence[Sequence[float] | None] = boxes or [None] * len(pictures)
+    _check(pictures, chosen)
+    predict = jax.jit(make_prediction_function(config))
+    output.mkdir(parents=True, exist_ok=True)
+    written = []
+    with progress_bar("Predicting", len(pictures), "pictures") as bar:
+        for path, box in zip(pictures, chosen, strict=True):
+            image = read_picture(path)
+            bbox = square_box(box or (0, 0, image.shape[1], image.shape[0]))
+            img2bb = image_to_crop(bbox, image.shape[1], _PLAIN, config.model.input_size)
+            cropped = crop(image, img2bb, _PLAIN, config.model.input_size)
+            batched = jax.device_get(predict(state, hands, cropped[None]))
+            prediction = jax.tree.map(lambda x: x[0], batched)
+            camera = pixel_camera(prediction, img2bb)
+            _write(output / path.stem, image, bbox, prediction, camera, np.asarray(hands.faces))
+            written.append(output / f"{path.stem}.png")
+            bar.advance()
+    return written
+
+
+def read_picture(path: Path) -> UInt8[np.ndarray, "H W 3"]:
+    """A picture file as RGB.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: if it is no picture that OpenCV reads.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such picture")
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise ValueError(f"{path}: not a picture that OpenCV can read (JPEG, PNG, …), or damaged")
+    return image[..., ::-1]
+
+
+def square_box(box: Sequence[float]) -> Float[np.ndarray, "4"]:
+    """The square x, y, side, side around a box's centre that holds all of it."""
+    x, y, width, height = box
+    side = max(width, height)
+    return np.array([x + (width - side) / 2, y + (height - side) / 2, side, side])
+
+
+def pixel_camera(prediction: Prediction, img2bb: Float[np.ndarray, "2 3"]) -> PixelCamera:
+    """The cameras of one prediction in pixels of the uncropped picture.
+
+    Args:
+      prediction: of one picture, without a batch axis.
+      img2bb: the affine, without a turn, from the picture to the crop.
+    """
+    to_picture = cv2.invertAffineTransform(np.asarray(img2bb, np.float64))
+    wrist_crop = np.asarray(prediction.joint_proj)[:, 0] * BACKBONE_STRIDE
+    return PixelCamera(
+        scale_px=np.asarray(prediction.camera)[:, 0] * BACKBONE_STRIDE * to_picture[0, 0],
+        wrist_px=wrist_crop @ to_picture[:, :2].T + to_picture[:, 2],
+    )
+
+
+def _check(pictures: Sequence[Path], boxes: Sequence[Sequence[float] | None]) -> None:
+    if not pictures:
+        raise ValueError("no picture given: use --images=FILE, as often as there are pictures")
+    if len(boxes) != len(pictures):
+        raise ValueError(
+            f"{len(boxes)} boxes for {len(pictures)} pictures: give one --box x,y,w,h a picture, "
+            "in the same order, or none at all"
+        )
+    stems: dict[str, Path] = {}
+    for path in pictures:
+        if stems.setdefault(path.stem, path) != path:
+            raise ValueError(
+                f"{path} and {stems[path.stem]} would write the same files: rename one, or predict "
+                "them into two folders"
+            )
+    for box in boxes:
+        if box is not None and (len(box) != 4 or min(box[2:]) <= 0):
+            raise ValueError(f"box {tuple(box)}: need x,y,w,h in pixels with w and h above zero")
+
+
+def _write(
+    path: Path,
+    image: UInt8[np.ndarray, "H W 3"],
+    bbox: Float[np.ndarray, "4"],
+    prediction: Prediction,
+    camera: PixelCamera,
+    faces: np.ndarray,
+) -> None:
+    vertices, rel_trans = np.asarray(prediction.vertices), np.asarray(prediction.rel_trans)
+    scene = trimesh.Scene()
+    offsets = (np.zeros(3), rel_trans)
+    for hand, (name, offset) in enumerate(zip(HANDS, offsets, strict=True)):
+        mesh = trimesh.Trimesh(
+            vertices[hand] + offset,
+            faces[hand],
+            vertex_colors=np.tile(HAND_COLOURS[hand], (len(vertices[hand]), 1)),
+            process=False,
+        )
+        mesh.export(f"{path}_{name}.obj", include_color=False)
+        scene.add_geometry(mesh, node_name=name, geom_name=name, transform=CAMERA_TO_GLTF)
+    scene.export(f"{path}.glb")
+    parameters = _parameters(prediction, camera, bbox)
+    Path(f"{path}.json").write_text(json.dumps(parameters, indent=1) + "\n", encoding="utf-8")
+    painted = overlay(image, vertices, faces, camera.scale_px, camera.wrist_px, float(rel_trans[2]))
+    side = turned_view(vertices, faces, rel_trans, 384)
+    write_picture(Path(f"{path}.png"), side_by_side([image, painted, side]))
+
+
+def _parameters(
+    prediction: Prediction, camera: PixelCamera, bbox: Float[np.ndarray, "4"]
+) -> dict[str, Any]:
+    """What the meshes follow from, and where they lie in the picture, as plain JSON."""
+    per_hand = {
+        name: {
+            "betas": prediction.betas[hand].tolist(),
+            "pose_axis_angle_without_mean": prediction.pose[hand].tolist(),
+            "joints_wrist_relative_m": prediction.joints[hand].tolist(),
+            "camera_scale_px_per_m": float(camera.scale_px[hand]),
+            "wrist_px": camera.wrist_px[hand].tolist(),
+        }
+        for hand, name in enumerate(HANDS)
+    }
+    return {
+        "axes": "camera: x right, y down, z forward; metres",
+        "joint_names": list(HAND21),
+        "left_wrist_minus_right_wrist_m": prediction.rel_trans.tolist(),
+        "box_xywh_px": bbox.tolist(),
+        **per_hand,
+    }
