@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from er_jax.mano.joints import FINGERS, HAND21, HANDS
-from er_jax.metrics import F_SCORE_THRESHOLDS_MM, INTERACTING, HandErrors, SampleErrors
+from er_jax.sample_errors import F_SCORE_THRESHOLDS_MM, INTERACTING, HandErrors, SampleErrors
 
 SUBSETS = ("single", "interacting", "all")
 PCK_LIMIT_MM = 50
@@ -45,7 +45,7 @@ def summarize(errors: SampleErrors) -> dict[str, dict[str, Any]]:
     `per_hand`. PCK has the `curve` at `PCK_THRESHOLDS_MM` and as its value the area under
     it. F-scores are left out where `sample_errors` was not asked for them.
     """
-    interacting = np.asarray(errors.hand_type) == INTERACTING
+    interacting = np.asarray(errors.traits.hand_type) == INTERACTING
     subsets = {
         "single": ~interacting,
         "interacting": interacting,
@@ -91,11 +91,12 @@ def summarize(errors: SampleErrors) -> dict[str, dict[str, Any]]:
 
 def _without_padding(batch: SampleErrors) -> SampleErrors:
     errors = select(batch, np.asarray(batch.sample_mask))
-    bad = [
+    names = {
         jax.tree_util.keystr(path)
         for path, values in jax.tree.leaves_with_path(errors)
         if not np.isfinite(values).all()
-    ]
+    }
+    bad = sorted(name for name in names if not name.startswith(".traits"))
     if bad:
         raise ValueError(
             f"errors {', '.join(bad)} of a batch are NaN or infinite: the prediction or the truth "

@@ -10,10 +10,9 @@ batched makes no difference. Three protocols, which must never share a table wit
 - `procrustes`: similarity alignment of each hand; annotated joints, and the mesh by itself.
 """
 
-import dataclasses
 import functools
 import math
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,93 +20,23 @@ from jaxtyping import Array, Bool, Float, Int
 
 from er_jax.alignment import f_score, similarity_align
 from er_jax.mano.joints import HAND21, HANDS, INTAGHAND_TIP_VERTICES
+from er_jax.sample_errors import (
+    F_SCORE_THRESHOLDS_MM,
+    INTERACTING,
+    HandErrors,
+    ReconstructedMeshes,
+    Reconstruction,
+    SampleErrors,
+    SampleTraits,
+    Truth,
+)
 
 MM_PER_M = 1000.0
-INTERACTING = 2  # hand_type: 0 right, 1 left, 2 interacting
 WRIST, MIDDLE_1, MIDDLE_TIP = (HAND21.index(name) for name in ("Wrist", "Middle_1", "Middle_4"))
 # A similarity has 7 degrees of freedom: 7 joints give three times as many numbers. Hands with
 # fewer valid joints are left out of `procrustes`, where they would fit almost without error.
 MIN_JOINTS_TO_ALIGN = 7
-F_SCORE_THRESHOLDS_MM = (5.0, 15.0)
 PIECE = 16  # samples computed at a time
-
-
-class Reconstruction(Protocol):
-    """What is evaluated: the network's prediction, or one read from a file. Metres."""
-
-    @property
-    def vertices(self) -> Float[Array, "B 2 778 3"]: ...
-    @property
-    def joints(self) -> Float[Array, "B 2 21 3"]:
-        """Hand 21 joints of `vertices` by MANO's regressor and tips."""
-
-    @property
-    def rel_trans(self) -> Float[Array, "B 3"]: ...
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class ReconstructedMeshes:
-    """A reconstruction that is only its meshes, as of a baseline or a predictions file."""
-
-    vertices: Float[Array, "B 2 778 3"]
-    joints: Float[Array, "B 2 21 3"]
-    rel_trans: Float[Array, "B 3"]
-
-
-class Truth(Protocol):
-    """The fields of `er_jax.targets.Targets` that are compared with. Metres."""
-
-    @property
-    def joint_cam(self) -> Float[Array, "B 2 21 3"]: ...
-    @property
-    def joint_trunc(self) -> Bool[Array, "B 2 21"]: ...
-    @property
-    def mano_mesh_cam(self) -> Float[Array, "B 2 778 3"]: ...
-    @property
-    def mano_joint_cam(self) -> Float[Array, "B 2 21 3"]: ...
-    @property
-    def mano_hand_valid(self) -> Bool[Array, "B 2"]: ...
-    @property
-    def rel_trans(self) -> Float[Array, "B 3"]: ...
-    @property
-    def rel_trans_valid(self) -> Bool[Array, "B"]: ...
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class HandErrors:
-    """Errors of each hand under one protocol; zero where not valid."""
-
-    joint_mm: Float[Array, "B 2 21"]
-    joint_valid: Bool[Array, "B 2 21"]
-    vertex_mm: Float[Array, "B 2"]
-    """Mean distance of a hand's vertices."""
-    vertex_valid: Bool[Array, "B 2"]
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class SampleErrors:
-    """Errors of a batch of samples under every protocol; hands (right, left), joints Hand 21."""
-
-    wrist_aligned: HandErrors
-    scale_aligned: HandErrors
-    procrustes: HandErrors
-    rel_trans_mm: Float[Array, "B"]
-    rel_trans_valid: Bool[Array, "B"]
-    rel_vertex_mm: Float[Array, "B"]
-    """Mean over both hands' vertices, the left moved by its relative translation (RRVE)."""
-    rel_vertex_valid: Bool[Array, "B"]
-    f_score: Float[Array, "B 2 2"] | None
-    """Of each hand at `F_SCORE_THRESHOLDS_MM`, valid where the procrustes vertices are; None where
-    it was not asked for."""
-    hand_type: Int[Array, "B"]
-    sample_mask: Bool[Array, "B"]
-    """False for the padding of a last batch."""
-
-
-PROTOCOLS = ("wrist_aligned", "scale_aligned", "procrustes")
 
 
 def sample_errors(
@@ -116,6 +45,7 @@ def sample_errors(
     *,
     hand_type: Int[Array, "B"],
     sample_mask: Bool[Array, "B"],
+    sample_id: Int[Array, "B"] | None = None,
     f_scores: bool = True,
 ) -> SampleErrors:
     """Errors of each sample of a batch under every protocol. To be called inside a `jax.jit`.
@@ -130,10 +60,12 @@ def sample_errors(
         truth: targets of the same samples.
         hand_type: 0 right, 1 left, 2 interacting.
         sample_mask: False for padding.
+        sample_id: the annotations' ids, by which reports name and pair samples; -1 where not given.
         f_scores: whether to search nearest distances for the F-scores, which costs several times
             as much as all else.
     """
     batch_size = len(hand_type)
+    sample_id = jnp.full(batch_size, -1) if sample_id is None else sample_id
     pieces = max(2, math.ceil(batch_size / PIECE))
     meshes = ReconstructedMeshes(prediction.vertices, prediction.joints, prediction.rel_trans)
     truth_fields = {field: getattr(truth, field) for field in _TruthFields._fields}
@@ -142,7 +74,7 @@ def sample_errors(
         padding = [(0, pieces * PIECE - batch_size), *[(0, 0)] * (value.ndim - 1)]
         return jnp.pad(value, padding).reshape(pieces, PIECE, *value.shape[1:])
 
-    arguments = (meshes, _TruthFields(**truth_fields), hand_type, sample_mask)
+    arguments = (meshes, _TruthFields(**truth_fields), sample_id, hand_type, sample_mask)
     of_piece = functools.partial(_errors_of_piece, f_scores)
     errors = jax.lax.map(lambda piece: of_piece(*piece), jax.tree.map(split, arguments))
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:batch_size], errors)
@@ -150,6 +82,8 @@ def sample_errors(
 
 class _TruthFields(NamedTuple):
     joint_cam: Array
+    joint_img: Array
+    joint_valid: Array
     joint_trunc: Array
     mano_mesh_cam: Array
     mano_joint_cam: Array
@@ -162,6 +96,7 @@ def _errors_of_piece(
     f_scores: bool,
     prediction: Reconstruction,
     truth: Truth,
+    sample_id: Int[Array, "B"],
     hand_type: Int[Array, "B"],
     sample_mask: Bool[Array, "B"],
 ) -> SampleErrors:
@@ -191,7 +126,7 @@ def _errors_of_piece(
         *_masked(jnp.linalg.norm(rel_trans_error, axis=-1) * MM_PER_M, valid.rel_trans),
         *_masked(rel_vertex_mm, valid.rel_trans & valid.mesh.all(-1)),
         f_score=f_score_of_hands,
-        hand_type=hand_type,
+        traits=_traits(truth, sample_id, hand_type),
         sample_mask=sample_mask,
     )
 
@@ -228,6 +163,33 @@ def _moved_left_mm(
     """
     vertices = mesh.vertices[:, 1] - mesh.joints[:, 1, :, :1] + rel_trans_error[..., None]
     return _distance_mm(vertices, true_mesh.vertices[:, 1] - true_mesh.joints[:, 1, :, :1]).mean(-1)
+
+
+def _traits(truth: Truth, sample_id: Int[Array, "B"], hand_type: Int[Array, "B"]) -> SampleTraits:
+    annotated = truth.joint_valid.sum((1, 2))
+    both_seen = truth.joint_trunc.astype(bool).any(-1).all(-1)
+    return SampleTraits(
+        sample_id=sample_id,
+        hand_type=hand_type,
+        hand_overlap=jnp.where(both_seen, _overlap(truth), jnp.nan),
+        wrist_distance_mm=jnp.where(
+            truth.rel_trans_valid, jnp.linalg.norm(truth.rel_trans, axis=-1) * MM_PER_M, jnp.nan
+        ),
+        visible_share=jnp.where(
+            annotated > 0, truth.joint_trunc.sum((1, 2)) / jnp.maximum(annotated, 1), jnp.nan
+        ),
+    )
+
+
+def _overlap(truth: Truth) -> Float[Array, "B"]:
+    """Intersection over union of the two hands' boxes, of the joints that are seen."""
+    seen = truth.joint_trunc.astype(bool)[..., None]
+    xy = truth.joint_img[..., :2]
+    low = jnp.where(seen, xy, jnp.inf).min(2)
+    high = jnp.where(seen, xy, -jnp.inf).max(2)
+    shared = jnp.maximum(high.min(1) - low.max(1), 0).prod(-1)
+    area = (high - low).prod(-1).sum(-1)
+    return shared / jnp.maximum(area - shared, 1e-12)
 
 
 def _scale_aligned(

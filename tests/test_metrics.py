@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -20,6 +21,8 @@ HAND_TYPES = ("right", "left", "interacting")
 @dataclasses.dataclass(frozen=True)
 class Truth:
     joint_cam: jax.Array
+    joint_img: jax.Array
+    joint_valid: jax.Array
     joint_trunc: jax.Array
     mano_mesh_cam: jax.Array
     mano_joint_cam: jax.Array
@@ -30,7 +33,13 @@ class Truth:
 
 @jax.jit
 def batch_errors(prediction, truth, hand_type, sample_mask):
-    return sample_errors(prediction, truth, hand_type=hand_type, sample_mask=sample_mask)
+    return sample_errors(
+        prediction,
+        truth,
+        sample_id=jnp.arange(len(hand_type)),
+        hand_type=hand_type,
+        sample_mask=sample_mask,
+    )
 
 
 def errors_of(prediction, truth, hand_type):
@@ -60,6 +69,8 @@ def reference(expected):
     )
     truth = Truth(
         joint_cam=joint_cam,
+        joint_img=joint_cam,
+        joint_valid=joint_trunc,
         joint_trunc=joint_trunc,
         mano_mesh_cam=target,
         mano_joint_cam=joints_from_vertices(hands, target),
@@ -119,6 +130,8 @@ def samples(count=20, noise=0.01):
     rel_trans = rng.normal(0, 0.1, (count, 3)).astype(np.float32)
     truth = Truth(
         joint_cam=joints,
+        joint_img=rng.uniform(0, 8, joints.shape).astype(np.float32),
+        joint_valid=np.broadcast_to(present[..., None], (count, 2, 21)),
         joint_trunc=present[..., None] & (rng.random((count, 2, 21)) > 0.1),
         mano_mesh_cam=mesh,
         mano_joint_cam=joints,
@@ -239,7 +252,7 @@ def test_a_missing_fit_changes_counts_and_no_other_sample():
 
 def test_nothing_selected_gives_null_and_count_zero():
     errors = errors_of(*samples())
-    summary = summarize(select(errors, np.zeros(len(errors.hand_type), bool)))
+    summary = summarize(select(errors, np.zeros(len(errors.sample_mask), bool)))
     for metrics in summary.values():
         for subsets in metrics.values():
             for number in subsets.values():
@@ -269,6 +282,24 @@ def test_pck_is_the_share_of_joints_within_and_its_area():
     fine = np.linspace(0, 50, 20001)
     share = np.searchsorted(np.sort(values), fine, side="right") / values.size
     assert pck["value"] == pytest.approx(share.mean(), abs=1e-4)
+
+
+def test_traits_tell_what_a_sample_is():
+    prediction, truth, hand_type = samples()
+    box = np.array([[0, 0], [4, 2]], np.float32)  # two joints span each hand's box
+    joint_img, trunc = np.zeros((20, 2, 21, 3), np.float32), np.zeros((20, 2, 21), bool)
+    trunc[:, :, :2] = True
+    joint_img[:, 0, :2, :2], joint_img[:, 1, :2, :2] = box, box + np.array([2, 0])
+    joint_img[0, 1, :2, 0] += 5
+    truth = dataclasses.replace(truth, joint_img=joint_img, joint_trunc=trunc)
+    traits = errors_of(prediction, truth, hand_type).traits
+    np.testing.assert_allclose(traits.hand_overlap[1:], 4 / 12, rtol=1e-6)
+    assert traits.hand_overlap[0] == 0
+    interacting = hand_type == 2
+    distance = 1000 * np.linalg.norm(truth.rel_trans, axis=-1)
+    np.testing.assert_allclose(traits.wrist_distance_mm[interacting], distance[interacting])
+    assert np.isnan(traits.wrist_distance_mm[~interacting]).all()
+    np.testing.assert_allclose(traits.visible_share[interacting], 4 / 42)
 
 
 def test_hands_with_few_joints_are_not_aligned():
