@@ -12,8 +12,7 @@ from data_pipeline.stand_in_background import background
 from er_jax.mano.joints import HAND21
 from er_jax.rendering import Light, Mesh, PerspectiveCamera, Rendering, render_meshes
 
-_RINGS = 9
-_RING_STEP_M = 0.028
+_RING_STEPS_M = np.array([0.02, 0.025, 0.03, 0.03, 0.035, 0.04, 0.05, 0.07, 0.09, 0.11])
 
 
 @dataclass(frozen=True)
@@ -57,16 +56,16 @@ def sample_subject(rng: np.random.Generator) -> Subject:
     """A skin tone from pale to dark; a sleeve, or a bare arm to the picture's edge."""
     tones = np.array(
         [
-            [0.93, 0.76, 0.67],
-            [0.86, 0.65, 0.53],
-            [0.72, 0.5, 0.37],
-            [0.5, 0.33, 0.24],
-            [0.34, 0.22, 0.16],
+            [0.95, 0.79, 0.71],
+            [0.9, 0.7, 0.59],
+            [0.77, 0.57, 0.45],
+            [0.57, 0.4, 0.31],
+            [0.4, 0.28, 0.22],
         ]
     )
-    place = rng.uniform(0, 3.6) if rng.random() < 0.75 else rng.uniform(0, 4)
+    place = 4 * rng.beta(0.9, 1.3)
     skin = [np.interp(place, range(5), channel) for channel in tones.T]
-    skin = np.clip(skin * rng.normal(1, 0.03, 3), 0, 1)
+    skin = np.clip(skin * rng.normal(1, 0.025, 3), 0, 1)
     sleeve = rng.uniform(0.03, 0.6) * rng.uniform(0.5, 1.0, 3)
     sleeve_from_m = rng.uniform(0.02, 0.12) if rng.random() < 0.6 else 1.0
     return Subject(tuple(skin), tuple(sleeve), float(sleeve_from_m), int(rng.integers(2**31)))
@@ -133,9 +132,9 @@ def draw_view(
     for hand, (vertices, surface) in enumerate(zip(view.vertices, surfaces, strict=True)):
         if vertices is None:
             continue
-        rings, distances = _forearm(vertices, surface.rim, view.elbows[hand])
+        rings = _forearm(vertices, surface.rim, view.elbows[hand], subject.sleeve_from_m)
         colour = np.concatenate(
-            [_skin(surface, subject), _forearm_colour(subject, distances, len(surface.rim))]
+            [_skin(surface, subject), _forearm_colour(subject, len(surface.rim))]
         )
         meshes.append(Mesh(np.concatenate([vertices, rings]), surface.faces, colour))
         hands.append(hand)
@@ -143,14 +142,14 @@ def draw_view(
     light = Light(
         direction=(rng.uniform(-0.9, 0.9), rng.uniform(0.1, 1.1), rng.uniform(0.25, 1.0)),
         ambient=ambient,
-        diffuse=rng.uniform(0.95, 1.2) - ambient,
+        diffuse=rng.uniform(0.85, 1.1) - ambient,
         specular=rng.uniform(0.03, 0.14),
         shininess=rng.uniform(8, 24),
         wrap=rng.uniform(0.15, 0.35),
         shadow=rng.uniform(0.5, 0.85),
     )
     picture = background(rng, size_px)
-    rendering = render_meshes(picture, meshes, view.camera, light=light)
+    rendering = render_meshes(picture, meshes, view.camera, light=light, refine=False)
     image = _exposed(rendering.image, rng)
     labels = np.array([*hands, -1], np.int16)[rendering.labels]
     return Rendering(image, labels)
@@ -195,30 +194,30 @@ def _skin(surface: HandSurface, subject: Subject) -> np.ndarray:
     return colour + (nail - colour) * 0.75 * surface.nail[:, None]
 
 
-def _forearm_colour(subject: Subject, distances: np.ndarray, around: int) -> np.ndarray:
-    sleeved = distances > subject.sleeve_from_m
-    colours = np.where(sleeved[:, None], np.asarray(subject.sleeve), np.asarray(subject.skin))
+def _forearm_colour(subject: Subject, around: int) -> np.ndarray:
+    sleeved = np.cumsum(_RING_STEPS_M)[:, None] > subject.sleeve_from_m
+    colours = np.where(sleeved, np.asarray(subject.sleeve), np.asarray(subject.skin))
     return np.repeat(colours, around, axis=0)
 
 
 def _forearm(
-    vertices: np.ndarray, rim: np.ndarray, elbow: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rings (R·K, 3) that carry the wrist's edge on towards the elbow; their distances (R,)."""
+    vertices: np.ndarray, rim: np.ndarray, elbow: np.ndarray, sleeve_from_m: float
+) -> np.ndarray:
+    """Rings (R·K, 3) that carry the wrist's edge on towards the elbow, wider under a sleeve."""
     edge = vertices[rim]
     centre = edge.mean(axis=0)
     start = np.cross(edge - centre, np.roll(edge, -1, axis=0) - centre).sum(axis=0)
     start /= np.linalg.norm(start)
     start = start if start @ (centre - vertices.mean(axis=0)) > 0 else -start
-    rings, middle = [], centre
-    for ring in range(1, _RINGS + 1):
+    rings, middle, distance = [], centre, 0.0
+    for ring, step_m in enumerate(_RING_STEPS_M, start=1):
         bend = min(1.0, ring / 4)
         way = (1 - bend) * start + bend * elbow
         way /= np.linalg.norm(way)
-        middle = middle + _RING_STEP_M * way
-        wider = 1 + 0.05 * ring
+        middle, distance = middle + step_m * way, distance + step_m
+        wider = 1 + 1.5 * min(distance, 0.25) + 0.1 * (distance > sleeve_from_m)
         rings.append(middle + (edge - centre) @ _turn(start, way).T * wider)
-    return np.concatenate(rings), _RING_STEP_M * np.arange(1, _RINGS + 1)
+    return np.concatenate(rings)
 
 
 def _turn(start: np.ndarray, end: np.ndarray) -> np.ndarray:
@@ -243,7 +242,9 @@ def _open_edge(faces: np.ndarray) -> np.ndarray:
 
 def _forearm_faces(rim: np.ndarray, vertex_count: int) -> np.ndarray:
     around = len(rim)
-    rings = np.concatenate([rim, vertex_count + np.arange(_RINGS * around)]).reshape(-1, around)
+    rings = np.concatenate([rim, vertex_count + np.arange(len(_RING_STEPS_M) * around)]).reshape(
+        -1, around
+    )
     near, far = rings[:-1].ravel(), rings[1:].ravel()
     near_next, far_next = (np.roll(r, -1, axis=1).ravel() for r in (rings[:-1], rings[1:]))
     return np.concatenate(

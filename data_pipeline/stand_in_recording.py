@@ -3,6 +3,7 @@
 A capture is one person before a ring of cameras. World axes as in `stand_in_scene`.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -125,24 +126,23 @@ def record(
         for number in range(first_capture, first_capture + capture_count)
     }
     per_capture = np.diff(np.linspace(0, image_count, capture_count + 1).astype(int))
-    frames: list[Frame] = []
-    images: list[Image] = []
+    owners: list[Capture] = []
+    draws: list[Draw] = []
+    views: list[list[str]] = []
     for capture, count in zip(captures.values(), per_capture, strict=True):
-        views = _views(rng, int(count), list(capture.cameras))
-        order = {arrangement.sequence: k for k, arrangement in enumerate(ARRANGEMENTS)}
-        poses = sample_pose(rng, 2 * len(views)).reshape(-1, 2, 45)
-        draws = [draw_frame(rng, finger_poses) for finger_poses in poses]
-        draws.sort(key=lambda draw: order[draw.arrangement.sequence])
-        first = len(frames)
-        frames += _pose_frames(hands, capture, draws)
-        for index, cameras in enumerate(views, start=first):
-            for camera in cameras:
-                frame = frames[index]
-                file_name = (
-                    f"Capture{capture.number}/{frame.sequence}/cam{camera}/"
-                    f"image{frame.frame_idx}.jpg"
-                )
-                images.append(Image(index, capture.number, camera, file_name, (*seed, len(images))))
+        capture_views = _views(rng, int(count), list(capture.cameras))
+        poses = sample_pose(rng, 2 * len(capture_views)).reshape(-1, 2, 45)
+        capture_draws = [draw_frame(rng, finger_poses) for finger_poses in poses]
+        draws += sorted(capture_draws, key=lambda draw: ARRANGEMENTS.index(draw.arrangement))
+        views += capture_views
+        owners += [capture] * len(capture_views)
+    frames = _pose_frames(hands, owners, draws)
+    images: list[Image] = []
+    for index, (frame, cameras) in enumerate(zip(frames, views, strict=True)):
+        folder = f"Capture{frame.capture}/{frame.sequence}"
+        for camera in cameras:
+            file_name = f"{folder}/cam{camera}/image{frame.frame_idx}.jpg"
+            images.append(Image(index, frame.capture, camera, file_name, (*seed, len(images))))
     return Recording(split, captures, frames, images, seed)
 
 
@@ -172,32 +172,35 @@ def _views(rng: np.random.Generator, count: int, cameras: list[str]) -> list[lis
     return views
 
 
-def _pose_frames(hands: HandModel, capture: Capture, draws: list[Draw]) -> list[Frame]:
-    """Meshes of the draws, brought together in the world."""
+def _pose_frames(hands: HandModel, owners: list[Capture], draws: list[Draw]) -> list[Frame]:
+    """Meshes of the draws, brought together in the world; frames are numbered in each capture."""
     forward = jax.jit(hand_forward)
+    numbers: Counter[int] = Counter()
     frames = []
     for start in range(0, len(draws), _BATCH):
         batch = draws[start : start + _BATCH]
-        pose = np.zeros((_BATCH, 2, 48))
-        pose[: len(batch)] = np.stack([draw.pose for draw in batch])
-        betas = np.broadcast_to(capture.betas, (_BATCH, 2, 10))
+        pose, betas = np.zeros((_BATCH, 2, 48)), np.zeros((_BATCH, 2, 10))
+        pose[: len(batch)] = [draw.pose for draw in batch]
+        betas[: len(batch)] = [capture.betas for capture in owners[start : start + _BATCH]]
         mesh = forward(hands, betas.astype(np.float32), pose.astype(np.float32))
         vertices, joints = np.asarray(mesh.vertices), np.asarray(mesh.joints)
         for k, draw in enumerate(batch):
             shift = place(draw, joints[k]).astype(np.float32)
+            capture = owners[start + k].number
             frames.append(
                 Frame(
-                    capture.number,
-                    20000 + _FRAME_STEP * (start + k),
-                    draw.arrangement.sequence,
-                    draw.present,
-                    pose[k],
-                    shift,
-                    vertices[k] + shift[:, None],
-                    joints[k] + shift[:, None],
-                    np.stack([forearm(h, draw.fingers[h]) for h in range(2)]),
+                    capture=capture,
+                    frame_idx=20000 + _FRAME_STEP * numbers[capture],
+                    sequence=draw.arrangement.sequence,
+                    present=draw.present,
+                    pose=pose[k],
+                    trans_m=shift,
+                    vertices=vertices[k] + shift[:, None],
+                    joints=joints[k] + shift[:, None],
+                    elbows=np.stack([forearm(h, draw.fingers[h]) for h in range(2)]),
                 )
             )
+            numbers[capture] += 1
     return frames
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from er_jax.mano.joints import HAND21
 
 _MIRROR = np.array([-1.0, 1.0, 1.0])
-_ELBOW_FROM_WRIST = np.array([-0.3, 0.75, 0.6])
+_ELBOW_FROM_WRIST = np.array([-0.3, 0.8, 0.45])
 
 
 @dataclass(frozen=True)

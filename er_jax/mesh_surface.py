@@ -25,7 +25,7 @@ def prepared_surface(
     *,
     refine: bool,
 ) -> Surface:
-    """Shut the holes and make four faces of one, or give each face corners of its own, unrefined.
+    """Shut the holes and, to refine, make four faces of one.
 
     Refinement is one step of PN triangles (Vlachos et al. 2001): an edge's mid-point lies on the
     cubic whose ends are the two vertices and whose tangents there are perpendicular to their
@@ -40,11 +40,7 @@ def prepared_surface(
     face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals = _unit(topology.faces_to_vertices @ face_normals)
     if not refine:
-        count = 3 * len(topology.faces)
-        own_faces = np.arange(count).reshape(-1, 3)
-        flat = np.repeat(_unit(face_normals), 3, axis=0)
-        flat_colours = colours[topology.faces].reshape(count, 3)
-        return Surface(corners.reshape(count, 3), own_faces, own_faces, flat, flat_colours)
+        return Surface(vertices, topology.faces, topology.faces, normals, colours)
 
     start, end = topology.edges.T
     along = vertices[end] - vertices[start]
