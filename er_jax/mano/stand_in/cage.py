@@ -14,8 +14,10 @@ from jaxtyping import Float, Int
 from er_jax.mano.stand_in.skeleton import FINGERS, skeleton
 
 PALM = -1
+END_MM = -20.0
+"""Where the forearm is cut, on the distal axis."""
 _ACROSS = ("Index", "Middle", "Ring", "Pinky")
-_WEB_MM = {"Index": 25.0, "Middle": 27.0, "Ring": 25.0, "Pinky": 20.0, "Thumb": 0.0}
+_WEB_MM = {"Index": 25.0, "Middle": 27.0, "Ring": 25.0, "Pinky": 21.0, "Thumb": 0.0}
 """Distance of the finger's first free ring from its first joint."""
 _CORNERS = ((1.0, 1.0), (-1.0, 1.0), (-1.0, -1.0), (1.0, -1.0))
 """Corners of a finger's ring (side, back): thumb side first, anticlockwise seen from the tip."""
@@ -74,8 +76,8 @@ def _add_palm(cage: Cage) -> tuple[list[list[int]], list[int]]:
         return [cage.add(point) for point in back + front[::-1]]
 
     def level_ring(distal: float, lines: list[float], half_height: float) -> list[int]:
-        back = [(distal + 0.2 * max(line, 0.0), line, half_height) for line in lines]
-        front = [(distal + 0.2 * max(line, 0.0), line, -half_height) for line in lines]
+        back = [(distal, line, half_height) for line in lines]
+        front = [(distal, line, -half_height) for line in lines]
         return [cage.add(point) for point in back + front[::-1]]
 
     roots = finger_ring([_WEB_MM[name] for name in _ACROSS], 8.0, 7.0)
@@ -84,7 +86,9 @@ def _add_palm(cage: Cage) -> tuple[list[list[int]], list[int]]:
     middle = level_ring(54.0, [31.0, 9.0, -10.0, -31.0], 13.0)
     heel = level_ring(16.0, [27.0, 9.0, -10.0, -29.0], 15.0)
     wrist = level_ring(-4.0, [24.0, 9.0, -9.0, -24.0], 15.0)
-    end = level_ring(-20.0, [24.0, 9.0, -9.0, -24.0], 16.0)
+    end = level_ring(END_MM, [24.0, 9.0, -9.0, -24.0], 16.0)
+    for corner in (middle[0], middle[7]):
+        cage.points[corner][0] += 6.0
     for near, far, hole in ((end, wrist, None), (wrist, heel, None), (heel, middle, 7)):
         cage.join(near, far, hole)
     for near, far in ((middle[:4], palm[:8]), (middle[4:], palm[8:])):
@@ -96,7 +100,7 @@ def _add_palm(cage: Cage) -> tuple[list[list[int]], list[int]]:
     for i in (1, 3, 5):
         cage.faces.append((roots[i], roots[i + 1], roots[14 - i], roots[15 - i]))
     fingers = [[roots[i], roots[i + 1], roots[14 - i], roots[15 - i]] for i in (0, 2, 4, 6)]
-    return fingers, [heel[7], heel[0], middle[0], middle[7]]
+    return fingers, [heel[0], middle[0], middle[7], heel[7]]
 
 
 def _join_narrowing(cage: Cage, near: list[int], far: list[int]) -> None:
@@ -119,9 +123,9 @@ def _ring_distances(name: str) -> list[float]:
     joints = np.append(hand.joints[first : first + 3], hand.tips[None, FINGERS.index(name)], axis=0)
     near, far, tip = np.cumsum(np.linalg.norm(np.diff(joints, axis=0), axis=1))
     if name == "Thumb":
-        return [24.0, near - 9.0, near + 9.0, far - 8.0, far + 8.0, tip - 1.5]
+        return [24.0, near - 9.0, near + 9.0, far - 8.0, far + 9.0, tip - 1.5]
     start = [0.5 * (_WEB_MM[name] + near - 8.0)] if name == "Middle" else []
-    return [*start, near - 8.0, near + 8.0, far - 7.0, far + 6.5, tip - 1.5]
+    return [*start, near - 8.0, near + 8.0, far - 7.0, far + 7.5, tip - 1.4]
 
 
 def _add_finger(cage: Cage, name: str, root: list[int]) -> None:

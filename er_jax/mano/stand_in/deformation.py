@@ -9,6 +9,7 @@ from er_jax.mano.stand_in.skeleton import (
     PARENTS,
     rotation_matrices,
     skeleton,
+    to_mano_axes,
     to_mano_position,
 )
 from er_jax.mano.stand_in.surface import hand_surface
@@ -70,10 +71,12 @@ def _bone_strains() -> Float[np.ndarray, "10 16 3"]:
 
 
 def pose_directions(weights: np.ndarray) -> Float[np.ndarray, "778 3 135"]:
-    """Correctives that keep the volume of a bending joint, linear in R − I, metres.
+    """Correctives of a bending joint, linear in R − I, metres: they keep its volume.
 
     A vertex that follows a joint by the share s should turn by the s-fold angle; linear blending
     takes it along the chord instead. Fitted by least squares over rotations within the limits.
+    Where several fingers share a vertex, as in the webs, s is what all of them move together, and
+    each adds its part. A knuckle also stands out a little, in proportion to 1 − cos of the angle.
     """
     points = to_mano_position(hand_surface().vertices)
     joints = to_mano_position(skeleton().joints)
@@ -85,17 +88,39 @@ def pose_directions(weights: np.ndarray) -> Float[np.ndarray, "778 3 135"]:
         + [[f, 0, a] for f in (0, 60) for a in (-20, 20)]
     )
     for joint in range(1, 16):
-        share = moved[:, joint]
-        near = np.flatnonzero((share > 1e-3) & (share < 1 - 1e-3))
-        arm, part = points[near] - joints[joint], share[near]
-        vectors = turns @ axes[joint - 1].T
-        whole = rotation_matrices(vectors)[:, None]
-        partial = rotation_matrices(part[:, None] * vectors[:, None])
-        blended = np.eye(3) + part[:, None, None] * (whole - np.eye(3))
-        wanted = np.linalg.solve(blended, partial @ arm[..., None])[..., 0] - arm
-        design = (whole[:, 0] - np.eye(3)).reshape(-1, 9)
-        normal = design.T @ design + 1e-3 * np.eye(9)
-        fitted = np.linalg.solve(normal, design.T @ wanted.reshape(len(turns), -1))
+        own = moved[:, joint]
+        others = [first for first in (1, 4, 7, 10, 13) if (first - 1) // 3 != (joint - 1) // 3]
+        share = own + moved[:, others].sum(axis=1)
+        near = np.flatnonzero((own > 1e-3) & (share < 1 - 1e-3))
+        fitted = _turning_correctives(
+            turns @ axes[joint - 1].T, points[near] - joints[joint], share[near]
+        )
+        fitted *= (own[near] / share[near])[:, None, None]
         columns = slice(9 * (joint - 1), 9 * joint)
-        directions[near, :, columns] = np.moveaxis(fitted.reshape(9, -1, 3), 0, -1)
+        directions[near, :, columns] = fitted
+        directions[:, :, columns] -= 0.5 * _knuckle(joint)[..., None] * np.eye(3).ravel()
     return directions
+
+
+def _turning_correctives(
+    vectors: Float[np.ndarray, "r 3"], arm: Float[np.ndarray, "v 3"], share: Float[np.ndarray, " v"]
+) -> Float[np.ndarray, "v 3 9"]:
+    """What to add to `arm` so that linear blending turns it by `share` of each rotation vector."""
+    whole = rotation_matrices(vectors)[:, None]
+    partial = rotation_matrices(share[:, None] * vectors[:, None])
+    blended = np.eye(3) + share[:, None, None] * (whole - np.eye(3))
+    wanted = np.linalg.solve(blended, partial @ arm[..., None])[..., 0] - arm
+    design = (whole[:, 0] - np.eye(3)).reshape(-1, 9)
+    normal = design.T @ design + 1e-3 * np.eye(9)
+    fitted = np.linalg.solve(normal, design.T @ wanted.reshape(len(vectors), -1))
+    return np.moveaxis(fitted.reshape(9, -1, 3), 0, -1)
+
+
+def _knuckle(joint: int) -> Float[np.ndarray, "778 3"]:
+    """How the back of a joint stands out when bent by a right angle, metres."""
+    height_mm = 2.2 if joint in (1, 4, 7, 10) else 0.0 if joint == 13 else 0.8
+    along, _, back = skeleton().frames[joint].T
+    middle = skeleton().joints[joint] + 10.0 * back - 1.0 * along
+    distance = np.linalg.norm(hand_surface().vertices - middle, axis=1)
+    rise = height_mm * np.exp(-0.5 * (distance / 5.5) ** 2) * (distance < 16.0)
+    return rise[:, None] * to_mano_axes(back)

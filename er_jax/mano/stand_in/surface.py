@@ -11,14 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from er_jax.mano.stand_in.cage import PALM, along_finger, hand_cage, subdivide
+from er_jax.mano.stand_in.cage import END_MM, PALM, along_finger, hand_cage, subdivide
 from er_jax.mano.stand_in.skeleton import FINGERS, skeleton
 
 VERTICES, FACES = 778, 1538
 TIP_INDICES = {"Thumb": 745, "Index": 317, "Middle": 445, "Ring": 556, "Pinky": 673}
 _MELT_MM = 2.6
-_END_MM = -20.0
-"""Where the forearm is cut, distal axis."""
 
 # Along a finger: bone (0–2), fraction of its length, half width, half height, shift to the back.
 _FINGER_FLESH = (
@@ -140,17 +138,25 @@ def _webs() -> list[Float[np.ndarray, "n 4 3"]]:
     hand = skeleton()
     webs = []
     across = [1 + 3 * FINGERS.index(name) for name in ("Index", "Middle", "Ring", "Pinky")]
-    for one, other, reach in zip(across[:-1], across[1:], (9.5, 9.5, 8.0), strict=True):
+    for one, other, reach in zip(across[:-1], across[1:], (8.0, 8.0, 4.5), strict=True):
         middle = 0.5 * (hand.joints[one] + hand.joints[other])
         along = hand.frames[one, :, 0] + hand.frames[other, :, 0]
         along /= np.linalg.norm(along)
         side = np.cross([0.0, 0.0, 1.0], along)
         frame = np.stack([along, side / np.linalg.norm(side), np.cross(along, side)], axis=1)
         webs.append(_ellipsoid(middle + reach * along + (0, 0, -1.5), frame, (11.0, 9.0, 7.0)))
-    thumb = hand.frames[13]
-    fold = np.stack([thumb[:, 0], np.cross([0, 0, 1.0], thumb[:, 0]), [0, 0, 1.0]], axis=1)
-    fold[:, 2] = np.cross(fold[:, 0], fold[:, 1])
-    webs.append(_ellipsoid(np.array([55.0, 28.0, -7.0]), fold, (25.0, 19.0, 10.0)))
+    for from_thumb, from_index, half_width, half_height in (
+        (33.0, (66.0, 18.0, -3.0), 8.5, 8.0),
+        (20.0, (48.0, 15.0, -4.0), 10.0, 11.0),
+    ):
+        start, _ = along_finger(FINGERS.index("Thumb"), from_thumb)
+        across = np.array(from_index) - start
+        across /= np.linalg.norm(across)
+        distal = np.cross(np.cross(across, [1.0, 0.3, 0.0]), across)
+        distal /= np.linalg.norm(distal)
+        frame = np.stack([across, distal, np.cross(across, distal)], axis=1)
+        ends = (start, np.array(from_index))
+        webs.append(_chain([(end, frame, half_width, half_height) for end in ends]))
     return webs
 
 
@@ -159,8 +165,8 @@ def _pads() -> list[Float[np.ndarray, "n 4 3"]]:
     level = np.eye(3)
     turned = np.array([[0.87, -0.5, 0.0], [0.5, 0.87, 0.0], [0.0, 0.0, 1.0]])
     return [
-        _ellipsoid(np.array([36.0, 19.0, -12.0]), turned, (27.0, 14.0, 11.0)),
-        _ellipsoid(np.array([36.0, -25.0, -7.0]), level, (34.0, 12.0, 12.5)),
+        _ellipsoid(np.array([37.0, 20.0, -14.0]), turned, (27.0, 14.0, 12.0)),
+        _ellipsoid(np.array([36.0, -25.0, -8.0]), level, (34.0, 12.0, 13.0)),
     ]
 
 
@@ -185,14 +191,14 @@ def _ellipsoid(
 def _chain(
     stations: list[tuple[np.ndarray, np.ndarray, float, float]], tip_mm: float | None = None
 ) -> Float[np.ndarray, "n 4 3"]:
-    """Ellipsoids about every 2.5 mm between stations (centre, frame, half width, half height).
+    """Ellipsoids about every 3.5 mm between stations (centre, frame, half width, half height).
 
     The last one reaches `tip_mm` ahead of its centre (default: its mean half axis).
     """
     centres = np.array([centre for centre, *_ in stations])
     spans = np.linalg.norm(np.diff(centres, axis=0), axis=1)
     places = np.concatenate([[0.0], np.cumsum(spans)])
-    samples = np.linspace(0.0, places[-1], int(places[-1] / 2.5) + 2)
+    samples = np.linspace(0.0, places[-1], int(places[-1] / 3.5) + 2)
     blend = np.stack([np.interp(samples, places, unit) for unit in np.eye(len(places))], axis=1)
     ease = np.array([0.25, 0.5, 0.25])
     padded = np.pad(blend, ((2, 2), (0, 0)), mode="edge")
@@ -248,17 +254,18 @@ def neighbour_mean(count: int, faces: Int[np.ndarray, "f k"]) -> Float[np.ndarra
 def _drawn_onto_flesh(points: np.ndarray, parts: np.ndarray, quads: np.ndarray) -> np.ndarray:
     """Alternate evening out along the surface with steps onto it."""
     flesh, mean = hand_flesh(), neighbour_mean(len(points), quads)
-    pace = 0.06 + 0.44 * (mean @ (mean @ (parts == PALM)))[:, None]
-    end = points[:, 0] < _END_MM + 1e-6
-    for step in range(24):
+    pace = 0.06 + 0.54 * (mean @ (mean @ (mean @ (mean @ (parts == PALM)))))[:, None]
+    end = points[:, 0] < END_MM + 1e-6
+    for step in range(16):
         value, gradient = flesh.distance(points, parts)
-        steep = (gradient**2).sum(axis=1, keepdims=True)
-        move = pace * (mean @ points - points) if step < 20 else np.zeros_like(points)
-        if step > 5:
-            move -= (move * gradient).sum(axis=1, keepdims=True) * gradient / steep
-        pull = -value[:, None] * gradient / np.maximum(steep, 0.25)
-        points = points + move + np.clip(pull, -4.0, 4.0)
-        points[end, 0] = _END_MM
+        normal = gradient / np.linalg.norm(gradient, axis=1, keepdims=True)
+        for _ in range(3 if step < 14 else 0):
+            move = pace * (mean @ points - points)
+            if step > 2:
+                move -= (move * normal).sum(axis=1, keepdims=True) * normal
+            points = points + move
+        points = points - np.clip(value, -4.0, 4.0)[:, None] * normal
+        points[end, 0] = END_MM
     return points
 
 

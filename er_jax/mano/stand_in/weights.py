@@ -17,13 +17,12 @@ def _smooth_step(x: np.ndarray) -> np.ndarray:
 @functools.cache
 def skinning_weights() -> Float[np.ndarray, "778 16"]:
     """Smooth shares of the bones; across a joint they change over about the finger's thickness."""
-    surface, hand = hand_surface(), skeleton()
-    points, parts = surface.vertices, surface.parts
+    points, hand = hand_surface().vertices, skeleton()
     membership = _finger_membership()
     weights = np.zeros((len(points), 16))
     weights[:, 0] = 1.0
     for finger, name in enumerate(FINGERS):
-        reach = (17.0, 12.0, 10.0) if name == "Thumb" else (13.0, 9.5, 8.0)
+        reach = (17.0, 12.0, 10.5) if name == "Thumb" else (17.0, 12.5, 8.5)
         share = membership[:, finger]
         for k in range(3):
             joint = 1 + 3 * finger + k
@@ -34,10 +33,6 @@ def skinning_weights() -> Float[np.ndarray, "778 16"]:
             weights[:, joint] += moved
             weights[:, joint - 1 if k else 0] -= moved
             share = moved
-    mean = neighbour_mean(len(points), surface.faces)
-    pace = 0.6 * (mean @ (mean @ (parts < 0).astype(float)))[:, None]
-    for _ in range(4):
-        weights += pace * (mean @ weights - weights)
     weights[weights < 1e-4] = 0.0
     return weights / weights.sum(axis=1, keepdims=True)
 
@@ -52,7 +47,7 @@ def _finger_membership() -> Float[np.ndarray, "778 5"]:
         along, side, _ = hand.frames[first].T
         offset = points - hand.joints[first]
         if FINGERS[finger] == "Thumb":
-            along_mm = np.clip(offset @ along, 0.0, 45.0)
+            along_mm = np.maximum(offset @ along, 0.0)
             aside[:, finger] = np.linalg.norm(offset - along_mm[:, None] * along, axis=1)
         else:
             aside[:, finger] = np.abs(offset @ side)
@@ -65,8 +60,14 @@ def _finger_membership() -> Float[np.ndarray, "778 5"]:
     along_mm = np.clip(points @ index_bone, 20.0, 90.0)
     from_index = np.linalg.norm(points - along_mm[:, None] * index_bone, axis=1)
     near_thumb = _smooth_step((from_index - aside[:, thumb]) / 18.0)
+    near_thumb *= _smooth_step((points[:, 0] - 14.0) / 14.0)
     near_thumb = np.where((parts >= 0) & (parts != thumb), 0.0, near_thumb)
-    return np.column_stack([share * (1.0 - near_thumb[:, None]), near_thumb])
+    membership = np.column_stack([share * (1.0 - near_thumb[:, None]), near_thumb])
+    mean = neighbour_mean(len(points), surface.faces)
+    pace = 0.6 * (mean @ (mean @ (parts < 0).astype(float)))[:, None]
+    for _ in range(4):
+        membership += pace * (mean @ membership - membership)
+    return membership
 
 
 def joint_regressor(weights: np.ndarray) -> Float[np.ndarray, "16 778"]:
