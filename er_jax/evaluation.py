@@ -66,6 +66,7 @@ def make_evaluation_step(config: ConfigDict, *, f_scores: bool) -> EvaluationSte
         return sample_errors(
             predict(state, hands, batch["image"]),
             targets(hands, batch),
+            sample_id=batch["annotation_id"],
             hand_type=batch["hand_type"],
             sample_mask=batch["sample_mask"],
             f_scores=f_scores,
@@ -126,6 +127,7 @@ def evaluate_mean_hands(
         return sample_errors(
             prediction,
             targets(hands, batch),
+            sample_id=batch["annotation_id"],
             hand_type=batch["hand_type"],
             sample_mask=batch["sample_mask"],
         )
