@@ -113,7 +113,7 @@ def hand_surface(
         faces=np.concatenate([faces, _forearm_faces(rim, len(rest))]).astype(np.int32),
         rim=rim,
         rest=rest,
-        red=np.clip(0.7 * knuckles * (back > 0) + 0.8 * tips, 0, 1),
+        red=np.clip(0.7 * knuckles * (back > 0) + 0.8 * tips * (1 - nail), 0, 1),
         palm=np.clip(0.5 - back, 0, 1),
         nail=nail,
         crease=bends * np.clip(-back, 0, 1),
@@ -190,8 +190,8 @@ def _skin(surface: HandSurface, subject: Subject) -> np.ndarray:
     colour = colour * (1 + 0.05 * waves[:, None])
     colour *= 1 + surface.red[:, None] * np.array([0.04, -0.1, -0.1])
     colour *= 1 - surface.crease[:, None] * np.array([0.12, 0.18, 0.18])
-    nail = skin * 0.45 + np.array([0.5, 0.38, 0.36])
-    return colour + (nail - colour) * 0.75 * surface.nail[:, None]
+    nail = skin * 0.5 + np.array([0.56, 0.42, 0.42])
+    return colour + (nail - colour) * 0.9 * surface.nail[:, None]
 
 
 def _forearm_colour(subject: Subject, around: int) -> np.ndarray:

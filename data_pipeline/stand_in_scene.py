@@ -5,7 +5,6 @@ person sits behind the origin and faces the front camera, so the right hand is u
 the forearms come from below, outside and behind.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
@@ -18,105 +17,47 @@ _MIRROR = np.array([-1.0, 1.0, 1.0])
 _ELBOW_FROM_WRIST = np.array([-0.3, 0.8, 0.45])
 
 
-@dataclass(frozen=True)
-class Arrangement:
+class Arrangement(NamedTuple):
     """How two hands meet, told of the right hand; the left is its mirror image.
 
-    fingers: mean direction of the fingers; palm_degrees: range of the palm's heading, 0 towards the
-    other hand, 90 towards the front camera, -90 towards the body; spread: standard deviation of
-    both directions. approach: the way from the right hand to the left, "x" across, "z" in depth,
-    "palm" or "back" along the right palm's normal. offset_m: standard deviation across that way.
-    gap_m: range of the distance left open.
+    share: of the frames. fingers: mean direction of the fingers; palm_degrees: range of the palm's
+    heading, 0 towards the other hand, 90 towards the front camera, -90 towards the body; spread:
+    standard deviation of both. approach: the way from the right hand to the left, see `draw_frame`;
+    offset_m: standard deviation across it; gap_m: range of the distance left open (skin gives way).
     """
 
     sequence: str
+    hands: str
     share: float
     fingers: tuple[float, float, float]
     palm_degrees: tuple[float, float]
     spread: float
-    approach: str
-    offset_m: float
-    gap_m: tuple[float, float]
+    approach: str = "across"
+    offset_m: float = 0.0
+    gap_m: tuple[float, float] = (0.0, 0.0)
 
 
+_UP, _INWARDS = (0.2, -0.85, -0.3), (0.45, -0.75, -0.25)
+# fmt: off
 ARRANGEMENTS = (
-    Arrangement(
-        "ROM03_RT_No_Occlusion", 0.1, (0.2, -0.85, -0.3), (-100, 120), 0.4, "x", 0.0, (0.0, 0.0)
-    ),
-    Arrangement(
-        "ROM03_LT_No_Occlusion", 0.1, (0.2, -0.85, -0.3), (-100, 120), 0.4, "x", 0.0, (0.0, 0.0)
-    ),
-    Arrangement(
-        "ROM01_No_Interaction_2_Hand",
-        0.13,
-        (0.2, -0.85, -0.3),
-        (-90, 110),
-        0.3,
-        "x",
-        0.03,
-        (0.005, 0.07),
-    ),
-    Arrangement(
-        "ROM02_Interaction_2_Hand",
-        0.13,
-        (0.15, -0.85, -0.35),
-        (-25, 25),
-        0.2,
-        "x",
-        0.02,
-        (-0.002, 0.03),
-    ),
-    Arrangement(
-        "ROM09_Interaction_Fingers_Touching",
-        0.17,
-        (0.75, -0.5, -0.25),
-        (-110, 110),
-        0.2,
-        "tips",
-        0.004,
-        (-0.001, 0.003),
-    ),
-    Arrangement(
-        "ROM04_RT_Occlusion",
-        0.09,
-        (0.45, -0.8, -0.2),
-        (-110, 110),
-        0.3,
-        "front",
-        0.03,
-        (0.0, 0.04),
-    ),
-    Arrangement(
-        "ROM04_LT_Occlusion",
-        0.09,
-        (0.45, -0.8, -0.2),
-        (-110, 110),
-        0.3,
-        "behind",
-        0.03,
-        (0.0, 0.04),
-    ),
-    Arrangement(
-        "ROM07_RT_Hand_Over_Hand",
-        0.09,
-        (0.6, -0.6, -0.3),
-        (-110, -50),
-        0.2,
-        "back",
-        0.02,
-        (-0.003, 0.005),
-    ),
-    Arrangement(
-        "ROM08_Interaction_Grasp",
-        0.1,
-        (0.45, -0.7, -0.3),
-        (-70, 70),
-        0.2,
-        "palm",
-        0.02,
-        (-0.004, 0.005),
-    ),
+    Arrangement("ROM03_RT_No_Occlusion", "right", 0.10, _UP, (-100, 120), 0.4),
+    Arrangement("ROM03_LT_No_Occlusion", "left", 0.10, _UP, (-100, 120), 0.4),
+    Arrangement("ROM01_No_Interaction_2_Hand", "both", 0.13, _UP, (-90, 110), 0.3,
+                "across", 0.03, (0.005, 0.07)),
+    Arrangement("ROM02_Interaction_2_Hand", "both", 0.13, _UP, (-25, 25), 0.2,
+                "across", 0.02, (-0.004, 0.025)),
+    Arrangement("ROM09_Interaction_Fingers_Touching", "both", 0.17, (0.75, -0.5, -0.25),
+                (-110, 110), 0.2, "tips", 0.004, (-0.005, 0.001)),
+    Arrangement("ROM04_RT_Occlusion", "both", 0.09, _INWARDS, (-110, 110), 0.3,
+                "before", 0.03, (-0.003, 0.03)),
+    Arrangement("ROM04_LT_Occlusion", "both", 0.09, _INWARDS, (-110, 110), 0.3,
+                "behind", 0.03, (-0.003, 0.03)),
+    Arrangement("ROM07_RT_Finger_Occlusions", "both", 0.09, _INWARDS, (-110, -50), 0.2,
+                "back", 0.02, (-0.004, 0.004)),
+    Arrangement("ROM08_LT_Finger_Occlusions", "both", 0.10, _INWARDS, (-70, 70), 0.2,
+                "palm", 0.02, (-0.008, 0.002)),
 )
+# fmt: on
 
 
 class Draw(NamedTuple):
@@ -140,32 +81,20 @@ class Draw(NamedTuple):
 def draw_frame(rng: np.random.Generator, finger_poses: Float[np.ndarray, "2 45"]) -> Draw:
     """Draw an arrangement, orientations, and the way the hands come together.
 
-    finger_poses: two poses of the right hand, axis-angle without the mean.
+    finger_poses: two poses of the right hand, axis-angle without the mean. The left hand lies from
+    the right one across (with "tips" so that two fingertips meet), before it or behind it as the
+    front camera sees them, off its palm, or off its back.
     """
     shares = np.array([arrangement.share for arrangement in ARRANGEMENTS])
     kind = ARRANGEMENTS[rng.choice(len(ARRANGEMENTS), p=shares / shares.sum())]
-    single = kind.sequence.startswith("ROM03")
-    present = np.array([not single or "RT" in kind.sequence, not single or "LT" in kind.sequence])
-    fingers, palms = np.zeros((2, 2, 3))
-    for hand, mirror in enumerate((np.ones(3), _MIRROR)):
-        fingers[hand] = _unit(_unit(kind.fingers) + rng.normal(0, kind.spread, 3)) * mirror
-        heading = np.radians(rng.uniform(*kind.palm_degrees))
-        palm = np.array([np.cos(heading), 0.15, -np.sin(heading)])
-        palms[hand] = (palm + rng.normal(0, kind.spread / 2, 3)) * mirror
-    if kind.approach == "palm":
-        palms[1] = -palms[0] + rng.normal(0, 0.2, 3)
-    elif kind.approach == "back":
-        palms[1] = palms[0] + rng.normal(0, 0.2, 3)
-    pose = np.zeros((2, 48))
-    for hand in range(2):
-        fingers[hand], palms[hand], root = _orientation(fingers[hand], palms[hand], hand)
-        pose[hand, :3] = root
-        mirror = np.array([1.0, -1.0, -1.0]) if hand else np.ones(3)
-        pose[hand, 3:] = (finger_poses[hand].reshape(15, 3) * mirror).ravel()
+    present = np.array([kind.hands != "left", kind.hands != "right"])
+    fingers, palms, roots = _draw_orientations(rng, kind)
+    pose = np.concatenate([roots, finger_poses], axis=1)
+    pose[1, 3:] = (finger_poses[1].reshape(15, 3) * (1.0, -1.0, -1.0)).ravel()
     approach = {
-        "x": (1.0, 0.0, 0.0),
+        "across": (1.0, 0.0, 0.0),
         "tips": (1.0, 0.0, 0.0),
-        "front": (0.0, 0.0, -1.0),
+        "before": (0.0, 0.0, -1.0),
         "behind": (0.0, 0.0, 1.0),
         "palm": palms[0],
         "back": -palms[0],
@@ -218,18 +147,29 @@ def forearm(hand: int, fingers: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"
     return _unit((1 - share) * straight + share * elbow)
 
 
-def _orientation(
-    fingers: np.ndarray, palm: np.ndarray, hand: int
+def _draw_orientations(
+    rng: np.random.Generator, kind: Arrangement
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Finger direction, palm normal made perpendicular to it, and the root's rotation vector.
+    """Finger directions, palm normals perpendicular to them, root rotation vectors: (2, 3) each.
 
     At rest MANO's right hand points its fingers to −x (the left to +x) and its palm to −y.
     """
-    fingers = _unit(fingers)
-    palm = _unit(palm - (palm @ fingers) * fingers)
-    rest_x = fingers if hand else -fingers
-    root = np.stack([rest_x, -palm, np.cross(rest_x, -palm)], axis=1)
-    return fingers, palm, cv2.Rodrigues(root)[0][:, 0]
+    heading = np.radians(rng.uniform(*kind.palm_degrees, size=2))
+    palms = np.stack([np.cos(heading), np.full(2, 0.15), -np.sin(heading)], axis=1)
+    palms += rng.normal(0, kind.spread / 2, (2, 3))
+    fingers = _unit(kind.fingers) + rng.normal(0, kind.spread, (2, 3))
+    fingers[1], palms[1] = fingers[1] * _MIRROR, palms[1] * _MIRROR
+    if kind.approach in ("palm", "back"):
+        facing = -palms[0] if kind.approach == "palm" else palms[0]
+        palms[1] = facing + rng.normal(0, 0.2, 3)
+    roots = np.zeros((2, 3))
+    for hand in range(2):
+        fingers[hand] = _unit(fingers[hand])
+        palms[hand] = _unit(palms[hand] - (palms[hand] @ fingers[hand]) * fingers[hand])
+        rest_x = fingers[hand] if hand else -fingers[hand]
+        axes = np.stack([rest_x, -palms[hand], np.cross(rest_x, -palms[hand])], axis=1)
+        roots[hand] = cv2.Rodrigues(axes)[0][:, 0]
+    return fingers, palms, roots
 
 
 def _spheres(
