@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import jax_utils
 
 AXIS = "devices"
 
@@ -35,7 +34,9 @@ def mean_over_devices(tree: Tree) -> Tree:
 
 def replicate(tree: Tree) -> Tree:
     """A copy of the tree on every local device."""
-    return jax_utils.replicate(tree)
+    devices = jax.local_device_count()
+    copies = jax.tree.map(lambda x: np.broadcast_to(x, (devices, *np.shape(x))), tree)
+    return jax.device_put(copies, _sharding())
 
 
 def first_replica(tree: Tree) -> Tree:
@@ -45,11 +46,15 @@ def first_replica(tree: Tree) -> Tree:
 
 def shard(batch: Tree) -> Tree:
     """Splits a host batch's leading axis over the local devices and sends each its part."""
-    devices = jax.local_devices()
-    split = jax.tree.map(lambda x: np.reshape(x, (len(devices), -1, *np.shape(x)[1:])), batch)
-    mesh = jax.sharding.Mesh(np.array(devices), (AXIS,))
-    spec = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
-    return jax.device_put(split, spec)
+    devices = jax.local_device_count()
+    split = jax.tree.map(lambda x: np.reshape(x, (devices, -1, *np.shape(x)[1:])), batch)
+    return jax.device_put(split, _sharding())
+
+
+def _sharding() -> jax.sharding.Sharding:
+    """A leading device axis laid out as `jax.pmap` lays out its results: it compiles only once."""
+    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
 
 
 def gather(tree: Tree) -> Tree:
