@@ -9,8 +9,9 @@ import simplejpeg
 from jaxtyping import Float, Int, UInt8
 
 from data_pipeline.stand_in_background import background
+from er_jax.cameras import PerspectiveCamera
 from er_jax.mano.joints import HAND21
-from er_jax.rendering import Light, Mesh, PerspectiveCamera, Rendering, render_meshes
+from er_jax.rendering import Light, Mesh, Rendering, render_meshes
 
 _RING_STEPS_M = np.array([0.02, 0.025, 0.03, 0.03, 0.035, 0.04, 0.05, 0.07, 0.09, 0.11])
 

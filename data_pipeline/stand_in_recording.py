@@ -19,9 +19,9 @@ from data_pipeline.stand_in_picture import (
     sample_subject,
 )
 from data_pipeline.stand_in_scene import ARRANGEMENTS, Draw, draw_frame, forearm, place
+from er_jax.cameras import PerspectiveCamera
 from er_jax.mano import HandModel, hand_forward
 from er_jax.mano.stand_in import sample_pose
-from er_jax.rendering import PerspectiveCamera
 
 SIZE_PX = (512, 334)
 _CAMERAS = 8

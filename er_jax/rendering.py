@@ -5,66 +5,23 @@ resolution, each point with the colour between its face's corners, then averaged
 one another face by face. Refined, a face becomes four on curved edges, and outlines are round. Two
 hands in a 512×334 picture take about 12 ms on one core, refined about 25.
 
-Axes: x right, y down, z forward, metres. A pixel's integer coordinate is its centre.
+Axes: the camera's, as in `er_jax.cameras`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from er_jax.cameras import Camera
 from er_jax.mesh_surface import Surface, prepared_surface
 
-_NEAREST_DEPTH_M = 0.01
 _SUBPIXEL_BITS = 4
 _SHADOW_CELL_M = 0.002
 _SHADOW_BIAS_M = 0.004
-
-
-class Camera(Protocol):
-    """What the renderer asks of a camera."""
-
-    def project(self, points: np.ndarray) -> np.ndarray:
-        """Points (*batch, 3) in camera axes, metres -> pixels (*batch, 2)."""
-
-    def towards(self, points: np.ndarray) -> np.ndarray:
-        """Unit vectors (*batch, 3) from the points towards the viewer."""
-
-
-@dataclass(frozen=True)
-class PerspectiveCamera:
-    """x_px = focal_px · X/Z + princpt_px, both (x, y)."""
-
-    focal_px: tuple[float, float]
-    princpt_px: tuple[float, float]
-
-    def project(self, points: np.ndarray) -> np.ndarray:
-        """Points (*batch, 3) in camera axes, metres -> pixels (*batch, 2)."""
-        depth = np.maximum(points[..., 2:], _NEAREST_DEPTH_M)
-        return points[..., :2] / depth * np.asarray(self.focal_px) + np.asarray(self.princpt_px)
-
-    def towards(self, points: np.ndarray) -> np.ndarray:
-        """Unit vectors (*batch, 3) from the points towards the camera's centre."""
-        return -points / np.maximum(np.linalg.norm(points, axis=-1, keepdims=True), 1e-9)
-
-
-@dataclass(frozen=True)
-class WeakPerspectiveCamera:
-    """x_px = scale_px · X + translation_px: the camera that the network predicts."""
-
-    scale_px: float
-    translation_px: tuple[float, float]
-
-    def project(self, points: np.ndarray) -> np.ndarray:
-        """Points (*batch, 3) in camera axes, metres -> pixels (*batch, 2)."""
-        return points[..., :2] * self.scale_px + np.asarray(self.translation_px)
-
-    def towards(self, points: np.ndarray) -> np.ndarray:
-        """Unit vectors (*batch, 3) against the viewing direction."""
-        return np.broadcast_to(np.array([0.0, 0.0, -1.0]), points.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +98,8 @@ def render_meshes(
     size = ((right - left) * supersampling, (bottom - top) * supersampling)
     corners = (faces.corners_px - (left, top) + 0.5) * supersampling - 0.5
     seen = _nearest_face(np.clip(corners, -1e5, 1e5), faces.depth, *size)
-    colours = _interpolated(seen, corners, faces.colours)
+    colours = np.zeros((*seen.shape, 3), np.uint8)
+    colours[seen >= 0] = np.clip(_interpolated(seen, corners, faces.colours), 0, 255)
 
     size = (right - left, bottom - top)
     coverage = np.where(seen >= 0, np.uint8(255), np.uint8(0))
@@ -174,7 +132,7 @@ def _front_faces(meshes: Sequence[Mesh], camera: Camera, light: Light, refine: b
     for label, (surface, share) in enumerate(zip(surfaces, lit, strict=True)):
         corners_px = camera.project(surface.vertices)[surface.faces]
         depths = surface.vertices[:, 2][surface.faces]
-        ahead = (depths > _NEAREST_DEPTH_M).all(axis=1)
+        ahead = camera.sees(surface.vertices)[surface.faces].all(axis=1)
         front = (_signed_area(corners_px) < 0) & ahead
         colours = np.clip(_shade(surface, share, camera, light) * 255.0, 0, 255)
         parts.append(
@@ -226,35 +184,36 @@ def _nearest_face(
 def _interpolated(
     seen: Int[np.ndarray, "height width"],
     corners: Float[np.ndarray, "N 3 2"],
-    colours: Float[np.ndarray, "N 3 3"],
-) -> UInt8[np.ndarray, "height width 3"]:
-    """Colours of the faces seen, linear between each face's corners; black where none is.
+    values: Float[np.ndarray, "N 3 C"],
+) -> Float[np.ndarray, "P C"]:
+    """Values at the P points where a face is seen, row by row, linear between its corners.
 
     A point is painted that lies up to one from its face, so the slope of a face narrower than
-    that is lessened: the colour leaves the corners' range by that range at most.
+    that is lessened: a value leaves the corners' range by that range at most.
     """
     first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    rise, fall = colours[:, 1] - colours[:, 0], colours[:, 2] - colours[:, 0]
-    area = first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]
-    slope_x = (rise * second[:, 1:] - fall * first[:, 1:]) / area[:, None]
-    slope_y = (fall * first[:, :1] - rise * second[:, :1]) / area[:, None]
-    colour_range = np.maximum(np.abs(rise), np.abs(fall))
-    steepest = np.maximum(np.abs(slope_x) + np.abs(slope_y), 1e-6)
-    share = np.minimum(colour_range / steepest, 1)
+    rise, fall = values[:, 1] - values[:, 0], values[:, 2] - values[:, 0]
+    area = _signed_area(corners)[:, None]
+    slope_x = (rise * second[:, 1:] - fall * first[:, 1:]) / area
+    slope_y = (fall * first[:, :1] - rise * second[:, :1]) / area
+    value_range = np.maximum(np.abs(rise), np.abs(fall))
+    steepest = np.maximum(np.abs(slope_x) + np.abs(slope_y), 1e-9)
+    share = np.minimum(value_range / steepest, 1)
     slope_x, slope_y = slope_x * share, slope_y * share
     middle = _middle(corners)
-    start = _middle(colours) - slope_x * middle[:, :1] - slope_y * middle[:, 1:]
+    start = _middle(values) - slope_x * middle[:, :1] - slope_y * middle[:, 1:]
 
     place = np.flatnonzero(seen >= 0)
+    face = seen.ravel()[place]
     y, x = np.divmod(place.astype(np.int32), np.int32(seen.shape[1]))
-    y, x, face = y.astype(np.float32), x.astype(np.float32), seen.ravel()[place]
-    result = np.zeros((seen.size, 3), np.uint8)
-    for channel in range(3):
-        # One channel at a time: numpy is slow on a last axis of three.
+    y, x = y.astype(np.float32), x.astype(np.float32)
+    found = np.empty((len(place), values.shape[2]), np.float32)
+    for channel in range(values.shape[2]):
+        # One channel at a time: numpy is slow on a short last axis.
         planes = np.stack([a[:, channel] for a in (start, slope_x, slope_y)]).astype(np.float32)
         at_origin, along_x, along_y = (plane.take(face) for plane in planes)
-        result[place, channel] = np.clip(at_origin + along_x * x + along_y * y, 0, 255)
-    return result.reshape(*seen.shape, 3)
+        found[:, channel] = at_origin + along_x * x + along_y * y
+    return found
 
 
 def _shade(surface: Surface, lit: np.ndarray, camera: Camera, light: Light) -> np.ndarray:
@@ -285,13 +244,13 @@ def _lit_shares(surfaces: Sequence[Surface], light: Light) -> list[np.ndarray]:
     size = np.ceil(np.max([cell.max(axis=0) for cell in cells], axis=0)).astype(int) + 6
     corners, distances = [], []
     for surface, points, cell in zip(surfaces, seen, cells, strict=True):
-        corner = cell[surface.coarse_faces]
-        front = _signed_area(corner) < 0
-        corners.append(corner[front])
-        distances.append(_middle(points[:, 2][surface.coarse_faces[front]]))
-    distance = np.concatenate(distances)
-    seen_by_light = _nearest_face(np.concatenate(corners), distance, *size)
-    nearest = np.append(distance, np.inf)[seen_by_light]
+        front = _signed_area(cell[surface.coarse_faces]) < 0
+        corners.append(cell[surface.coarse_faces[front]])
+        distances.append(points[:, 2][surface.coarse_faces[front]])
+    corner, distance = np.concatenate(corners), np.concatenate(distances)
+    face_seen = _nearest_face(corner, _middle(distance), *size)
+    nearest = np.full(face_seen.shape, np.inf, np.float32)
+    nearest[face_seen >= 0] = _interpolated(face_seen, corner, distance[..., None])[:, 0]
 
     shares = []
     for surface, points, cell in zip(surfaces, seen, cells, strict=True):
