@@ -1,7 +1,8 @@
 """Builds a TFDS dataset folder from record tables, so that what looks whole is whole.
 
-Everything is written to `<version>.incomplete` and renamed at the end. An interrupted build goes on
-where it was if the same is asked of the same files, and starts afresh otherwise.
+Everything is written in `<version>.incomplete`, whose `dataset` folder is renamed to `<version>` at
+the end. An interrupted build goes on where it was if the same is asked of the same annotation
+files, and starts afresh otherwise.
 """
 
 import dataclasses
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.dataset_info import DatasetIdentity
@@ -36,6 +38,7 @@ from data_pipeline.shards import (
     shuffled_order,
     write_json,
     write_shards,
+    write_whole,
 )
 
 logger = logging.getLogger(__name__)
@@ -91,63 +94,73 @@ def build(
       DataError: see `data_pipeline.errors`; what is whole is kept for the next run.
     """
     final = dataset_dir(data_dir, request.dataset, request.config)
+    incomplete = final.with_name(final.name + ".incomplete")
+    final.parent.mkdir(parents=True, exist_ok=True)
     identity = _identity(request)
-    if final.exists() and not overwrite:
-        if json.loads((final / REPORT).read_text())["request"] == identity:
-            logger.info("%s is built already, from these very files", final)
+    with _locked(final.with_name(final.name + ".lock")):
+        if final.exists() and not overwrite:
+            _check_same(final, identity)
+            shutil.rmtree(incomplete, ignore_errors=True)
             return final
+        _start_or_continue(incomplete, identity)
+        folder = incomplete / "dataset"
+        folder.mkdir(exist_ok=True)
+        reports, infos = {}, []
+        for split in request.splits:
+            info, reports[split] = _build_split(
+                request, split, incomplete, workers, max_bad_images, tracker
+            )
+            infos.append(info)
+        _write_metadata(request, folder, infos)
+        write_json(folder / REPORT, {"request": identity, "splits": reports})
+        _put_in_place(incomplete, final)
+    return final
+
+
+def _check_same(final: Path, identity: Mapping[str, Any]) -> None:
+    report = final / REPORT
+    if not report.exists() or json.loads(report.read_text())["request"] != identity:
         raise DataError(
             f"{final} was built from other files or with other options (see its {REPORT}). "
             "Give another --data_dir, or --overwrite to replace it."
         )
-    incomplete = final.with_name(final.name + ".incomplete")
-    incomplete.mkdir(parents=True, exist_ok=True)
-    with _locked(incomplete.with_name(incomplete.name + ".lock")):
-        work = _work_folder(incomplete, identity)
-        reports, infos = {}, []
-        for split in request.splits:
-            info, reports[split] = _build_split(
-                request, split, incomplete, work / split, workers, max_bad_images, tracker
-            )
-            infos.append(info)
-        _write_metadata(request, incomplete, infos)
-        write_json(incomplete / REPORT, {"request": identity, "splits": reports})
-        _put_in_place(incomplete, final, work)
-    return final
+    logger.info("%s is built already, from these very files", final)
 
 
 def _build_split(
     request: Request,
     split: str,
-    folder: Path,
-    work: Path,
+    incomplete: Path,
     workers: int,
     max_bad_images: int,
     tracker: Tracker,
 ) -> tuple[tfds.core.SplitInfo, dict[str, Any]]:
-    counts, dark_below = _saved_index(request, split, work, tracker)
+    work = incomplete / split
+    plan = _saved_plan(request, split, work, tracker)
     table = RecordTable.load(work / "table")
-    mean_bytes = _mean_record_bytes(table, request.with_vertices)
-    bounds = shard_bounds(len(table), mean_bytes)
     template = tfds.core.ShardedFileTemplate(
-        data_dir=folder,
+        data_dir=incomplete / "dataset",
         dataset_name=request.dataset,
         split=split,
         filetype_suffix="array_record",
     )
+    shards = len(plan.bounds)
     jobs = [
         ShardJob(
-            str(work / "table"),
-            str(template.sharded_filepath(shard_index=i, num_shards=len(bounds))),
-            start,
-            stop,
-            dark_below,
-            max_bad_images,
+            table_dir=str(work / "table"),
+            path=str(template.sharded_filepath(shard_index=i, num_shards=shards)),
+            note=str(work / f"shard_{i:05d}.json"),
+            start=start,
+            stop=stop,
+            dark_below=plan.dark_below,
+            bad_image_limit=max_bad_images,
         )
-        for i, (start, stop) in enumerate(bounds)
+        for i, (start, stop) in enumerate(plan.bounds)
     ]
-    _check_free_space(folder, len(table) * mean_bytes, jobs)
-    results = write_shards(jobs, workers, lambda done: tracker(f"{split}: records", done, len(table)))
+    _check_free_space(len(table) * plan.record_bytes, jobs)
+    results = write_shards(
+        jobs, workers, lambda done: tracker(f"{split}: records", done, len(table))
+    )
     lengths = [result.records for result in results]
     if not sum(lengths):
         raise DataError(f"Split {split!r}: every record was left out as its image was read.")
@@ -155,23 +168,32 @@ def _build_split(
     info = tfds.core.SplitInfo(
         name=split, shard_lengths=lengths, num_bytes=size, filename_template=template
     )
-    return info, _split_report(table, counts, results, size)
+    return info, _split_report(table, plan.counts, results, size)
 
 
-def _saved_index(
-    request: Request, split: str, work: Path, tracker: Tracker
-) -> tuple[dict[str, int], float | None]:
+class _Plan(msgspec.Struct):
+    """How a split is written; kept, so that a later run writes the same shards."""
+
+    counts: dict[str, int]
+    dark_below: float | None
+    record_bytes: float
+    bounds: list[tuple[int, int]]
+
+
+def _saved_plan(request: Request, split: str, work: Path, tracker: Tracker) -> _Plan:
     """Reads the split's annotations, unless an interrupted run has left them read."""
-    facts_path = work / "index.json"
-    if not facts_path.exists():
-        if work.exists():
-            shutil.rmtree(work)
+    path = work / "plan.json"
+    if not path.exists():
+        shutil.rmtree(work, ignore_errors=True)
         index = request.read_split(split, tracker)
-        index.table.save(work / "table")
-        np.save(work / "table" / "order.npy", shuffled_order(len(index.table)))
-        write_json(facts_path, {"counts": dict(index.counts), "dark_below": index.dark_below})
-    facts = json.loads(facts_path.read_text())
-    return facts["counts"], facts["dark_below"]
+        table = index.table
+        table.save(work / "table")
+        np.save(work / "table" / "order.npy", shuffled_order(len(table)))
+        record_bytes = _mean_record_bytes(table, request.with_vertices)
+        bounds = shard_bounds(len(table), record_bytes)
+        plan = _Plan(dict(index.counts), index.dark_below, record_bytes, bounds)
+        write_whole(path, msgspec.json.encode(plan))
+    return msgspec.json.decode(path.read_bytes(), type=_Plan)
 
 
 def _split_report(
@@ -214,17 +236,17 @@ def _sha256(path: Path) -> str:
         return "missing"
 
 
-def _work_folder(incomplete: Path, identity: Mapping[str, Any]) -> Path:
-    """The folder of what only the build needs, emptied if it was left by another request."""
-    work = incomplete / "work"
-    request_path = work / "request.json"
-    if request_path.exists() and json.loads(request_path.read_text()) == identity:
-        logger.info("going on with the interrupted build in %s", incomplete)
-        return work
-    shutil.rmtree(incomplete)
-    work.mkdir(parents=True)
+def _start_or_continue(incomplete: Path, identity: Mapping[str, Any]) -> None:
+    """Empties the folder, unless it was left by the same request."""
+    request_path = incomplete / "request.json"
+    if request_path.exists():
+        if json.loads(request_path.read_text()) == identity:
+            logger.info("going on with the interrupted build in %s", incomplete)
+            return
+        logger.info("starting afresh: %s is of another request", incomplete)
+    shutil.rmtree(incomplete, ignore_errors=True)
+    incomplete.mkdir()
     write_json(request_path, identity)
-    return work
 
 
 @contextmanager
@@ -234,11 +256,12 @@ def _locked(path: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise DataError(
-                f"Another process is building {path.name.removesuffix('.incomplete.lock')} in "
-                f"{path.parent}: wait for it or end it."
+                f"Another process is building {path.with_suffix('')}: wait for it, or end it."
             ) from None
-        yield
-    path.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def _mean_record_bytes(table: RecordTable, with_vertices: bool) -> float:
@@ -247,17 +270,22 @@ def _mean_record_bytes(table: RecordTable, with_vertices: bool) -> float:
     return float(np.mean(sizes or [0])) + _RECORD_BYTES + with_vertices * _VERTEX_BYTES
 
 
-def _check_free_space(folder: Path, needed: float, jobs: Sequence[ShardJob]) -> None:
+def _check_free_space(needed: float, jobs: Sequence[ShardJob]) -> None:
+    folder = Path(jobs[0].path).parent
     written = sum(Path(job.path).stat().st_size for job in jobs if Path(job.path).exists())
     free = shutil.disk_usage(folder).free
     if needed - written > free:
         raise DataError(
             f"{folder}: the build needs about {(needed - written) / 2**30:.1f} GiB more and the "
-            f"disk has {free / 2**30:.1f} GiB. Make room or give another --data_dir."
+            f"disk has {free / 2**30:.1f} GiB. Make room, or give another --data_dir."
         )
 
 
 def _write_metadata(request: Request, folder: Path, infos: Sequence[tfds.core.SplitInfo]) -> None:
+    shards = {str(path) for info in infos for path in info.filepaths}
+    for path in folder.iterdir():
+        if str(path) not in shards:  # left half written by an interrupted run
+            path.unlink()
     info = tfds.core.DatasetInfo(
         builder=DatasetIdentity(
             name=request.dataset,
@@ -274,14 +302,9 @@ def _write_metadata(request: Request, folder: Path, infos: Sequence[tfds.core.Sp
     info.write_to_directory(folder)
 
 
-def _put_in_place(incomplete: Path, final: Path, work: Path) -> None:
-    for note in incomplete.glob("*.array_record-*.json"):
-        note.unlink()
-    shutil.rmtree(work)
+def _put_in_place(incomplete: Path, final: Path) -> None:
+    replaced = incomplete / "replaced"
     if final.exists():
-        replaced = final.with_name(final.name + ".replaced")
         final.rename(replaced)
-        incomplete.rename(final)
-        shutil.rmtree(replaced)
-    else:
-        incomplete.rename(final)
+    (incomplete / "dataset").rename(final)
+    shutil.rmtree(incomplete)

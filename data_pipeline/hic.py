@@ -82,7 +82,8 @@ def read_index(
     hand_hand = np.array(
         [int(image.seq_name) <= LAST_HAND_HAND_SEQUENCE for image in shown], dtype=bool
     )
-    in_subset = {"all": True, "hand_hand": hand_hand, "hand_object": ~hand_hand}[subset]
+    subsets = {"all": np.ones_like(hand_hand), "hand_hand": hand_hand, "hand_object": ~hand_hand}
+    in_subset = subsets[subset]
     fitted = valid.any(axis=1)
     kept = fitted & box_usable & in_subset
     counts = {

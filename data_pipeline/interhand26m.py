@@ -102,6 +102,7 @@ def read_index(
         kept &= ~dropped
     in_subset = _in_subset(table, subset, annotation_ids)
     counts["usable"] = int(kept.sum())
+    counts["usable and interacting_mano, if not dark"] = int((kept & _has_both_fits(table)).sum())
     counts[f"not in subset {subset}"] = int((kept & ~in_subset).sum())
     kept &= in_subset
     if not kept.any():
@@ -278,9 +279,13 @@ def _in_subset(table: RecordTable, subset: str, annotation_ids: np.ndarray | Non
     if subset == "all":
         return np.ones(len(table), bool)
     if subset == "interacting_mano":
-        column = table.columns
-        interacting = column["hand_type"][:] == HAND_TYPES.index("interacting")
-        return interacting & column["hand_type_valid"][:] & column["mano_valid"][:].all(axis=1)
+        return _has_both_fits(table)
     if annotation_ids is None:
         raise DataError(f"Subset {subset!r} needs a list of annotation ids: --annotation_ids.")
     return np.isin(table.columns["annotation_id"][:], annotation_ids)
+
+
+def _has_both_fits(table: RecordTable) -> np.ndarray:
+    column = table.columns
+    interacting = column["hand_type"][:] == HAND_TYPES.index("interacting")
+    return interacting & column["hand_type_valid"][:] & column["mano_valid"][:].all(axis=1)

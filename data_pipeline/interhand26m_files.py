@@ -5,84 +5,30 @@ by entry, so that only the columns stay.
 """
 
 import dataclasses
-import mmap
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
 
-from data_pipeline.errors import DataError
+from data_pipeline.interhand26m_json import (
+    JOINTS,
+    AnnotationEntry,
+    CameraEntry,
+    DataFile,
+    FrameEntry,
+    ImageEntry,
+    ManoFrameEntry,
+    RootnetEntry,
+    decode,
+    mapped,
+    shaped,
+    validity,
+    wrong,
+)
 from data_pipeline.records import HAND_TYPES
 
-JOINTS = 42  # of both hands, in the dataset's own order: right 0-20, left 21-41
-
-Number = int | float
 Key = tuple[str, str]  # capture and frame, or capture and camera
-T = TypeVar("T")
-
-
-class ImageEntry(msgspec.Struct, gc=False):
-    """One of `images[]`."""
-
-    id: int
-    file_name: str
-    width: int
-    height: int
-    capture: int | str
-    subject: int | str
-    seq_name: int | str
-    camera: int | str
-    frame_idx: int | str
-
-
-class AnnotationEntry(msgspec.Struct, gc=False):
-    """One of `annotations[]`."""
-
-    id: int
-    image_id: int
-    joint_valid: list[Number | list[Number]]
-    hand_type: Literal["right", "left", "interacting"]
-    hand_type_valid: Number | bool
-
-
-class DataFile(msgspec.Struct, gc=False):
-    images: list[msgspec.Raw]
-    annotations: list[msgspec.Raw]
-
-
-class CameraEntry(msgspec.Struct):
-    """The cameras of a capture: camera name to numbers."""
-
-    campos: dict[str, list[float]]
-    camrot: dict[str, list[list[float]]]
-    focal: dict[str, list[float]]
-    princpt: dict[str, list[float]]
-
-
-class FrameEntry(msgspec.Struct, gc=False):
-    """The joints of a frame, in the world's axes."""
-
-    world_coord: list[list[float]]
-    joint_valid: list[Number | list[Number]]
-
-
-class ManoEntry(msgspec.Struct, gc=False):
-    pose: list[float]
-    shape: list[float]
-    trans: list[float]
-
-
-class ManoFrameEntry(msgspec.Struct, gc=False):
-    right: ManoEntry | None = None
-    left: ManoEntry | None = None
-
-
-class RootnetEntry(msgspec.Struct, gc=False):
-    annot_id: int
-    bbox: list[float]
-    abs_depth: list[float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +95,9 @@ def read_data_file(path: Path, progress: Progress) -> tuple[Images, Annotations]
     Raises:
       DataError: the file is missing, cut short, or not of InterHand2.6M v1.0.
     """
-    data = _decode(path, msgspec.json.Decoder(DataFile), _mapped(path))
+    data = decode(path, msgspec.json.Decoder(DataFile), mapped(path))
+    if not data.images or not data.annotations:
+        raise wrong(path, "images[] or annotations[] is empty")
     return (
         _read_images(path, data.images, progress),
         _read_annotations(path, data.annotations, progress),
@@ -158,7 +106,7 @@ def read_data_file(path: Path, progress: Progress) -> tuple[Images, Annotations]
 
 def read_camera_file(path: Path) -> Cameras:
     """Columns of `InterHand2.6M_{split}_camera.json`; raises as `read_data_file`."""
-    captures = _decode(path, msgspec.json.Decoder(dict[str, CameraEntry]), _mapped(path))
+    captures = decode(path, msgspec.json.Decoder(dict[str, CameraEntry]), mapped(path))
     keys: list[Key] = []
     rotation: list[np.ndarray] = []
     position: list[np.ndarray] = []
@@ -174,8 +122,10 @@ def read_camera_file(path: Path) -> Cameras:
                 (princpt, cameras.princpt, (2,)),
             ):
                 if camera not in field:
-                    raise _wrong(path, f"camera {camera} of capture {capture} is incomplete")
-                values.append(_shaped(path, f"{capture}/{camera}", field[camera], shape))
+                    raise wrong(path, f"camera {camera} of capture {capture} is incomplete")
+                values.append(shaped(path, f"{capture}/{camera}", field[camera], shape))
+    if not keys:
+        raise wrong(path, "it has no camera")
     rotations = np.stack(rotation)
     return Cameras(
         rows={key: row for row, key in enumerate(keys)},
@@ -197,37 +147,39 @@ def read_frame_files(joint_path: Path, mano_path: Path, progress: Progress) -> F
     pose = np.zeros((len(rows), 2, 48), np.float32)
     betas = np.zeros((len(rows), 2, 10), np.float32)
     trans = np.zeros((len(rows), 2, 3), np.float32)
-    fits = _decode(
-        mano_path, msgspec.json.Decoder(dict[str, dict[str, msgspec.Raw]]), _mapped(mano_path)
+    fits = decode(
+        mano_path, msgspec.json.Decoder(dict[str, dict[str, msgspec.Raw]]), mapped(mano_path)
     )
     decoder = msgspec.json.Decoder(ManoFrameEntry | None)
     for key, raw in _frames(fits, "MANO fits", progress):
-        frame = _decode(mano_path, decoder, raw, "/".join(key))
+        frame = decode(mano_path, decoder, raw, "/".join(key))
         row = rows.get(key)
         if row is None or frame is None:
             continue
         for hand, fit in enumerate((frame.right, frame.left)):
             if fit is not None:
                 place = "/".join((*key, HAND_TYPES[hand]))
-                pose[row, hand] = _shaped(mano_path, place + "/pose", fit.pose, (48,))
-                betas[row, hand] = _shaped(mano_path, place + "/shape", fit.shape, (10,))
-                trans[row, hand] = _shaped(mano_path, place + "/trans", fit.trans, (3,))
+                pose[row, hand] = shaped(mano_path, place + "/pose", fit.pose, (48,))
+                betas[row, hand] = shaped(mano_path, place + "/shape", fit.shape, (10,))
+                trans[row, hand] = shaped(mano_path, place + "/trans", fit.trans, (3,))
                 mano_valid[row, hand] = True
     return Frames(rows, joints, valid, mano_valid, pose, betas, trans)
 
 
 def read_rootnet_file(path: Path) -> Rootnet:
     """Columns of `rootnet_interhand2.6m_output_{split}.json`; raises as `read_data_file`."""
-    raws = _decode(path, msgspec.json.Decoder(list[msgspec.Raw]), _mapped(path))
+    raws = decode(path, msgspec.json.Decoder(list[msgspec.Raw]), mapped(path))
+    if not raws:
+        raise wrong(path, "it is empty")
     decoder = msgspec.json.Decoder(RootnetEntry)
     ids = np.empty(len(raws), np.int64)
     boxes = np.empty((len(raws), 4))
     depths = np.empty((len(raws), 2))
     for row, raw in enumerate(raws):
-        entry = _decode(path, decoder, raw, f"[{row}]")
+        entry = decode(path, decoder, raw, f"[{row}]")
         ids[row] = entry.annot_id
-        boxes[row] = _shaped(path, f"[{row}].bbox", entry.bbox, (4,))
-        depths[row] = _shaped(path, f"[{row}].abs_depth", entry.abs_depth, (2,))
+        boxes[row] = shaped(path, f"[{row}].bbox", entry.bbox, (4,))
+        depths[row] = shaped(path, f"[{row}].abs_depth", entry.abs_depth, (2,))
     order = np.argsort(ids, kind="stable")
     return Rootnet(ids[order], boxes[order], depths[order])
 
@@ -245,7 +197,7 @@ def _read_images(path: Path, raws: list[msgspec.Raw], progress: Progress) -> Ima
     file_names: list[np.ndarray] = []
     pending: list[bytes] = []
     for row, raw in enumerate(raws):
-        entry = _decode(path, decoder, raw, f"images[{row}]")
+        entry = decode(path, decoder, raw, f"images[{row}]")
         ids[row] = entry.id
         sizes[row] = entry.width, entry.height
         frame_idx[row] = int(entry.frame_idx)
@@ -278,10 +230,10 @@ def _read_annotations(path: Path, raws: list[msgspec.Raw], progress: Progress) -
     hand_type_valid = np.empty(count, bool)
     codes = {name: code for code, name in enumerate(HAND_TYPES)}
     for row, raw in enumerate(raws):
-        entry = _decode(path, decoder, raw, f"annotations[{row}]")
+        entry = decode(path, decoder, raw, f"annotations[{row}]")
         ids[row] = entry.id
         image_ids[row] = entry.image_id
-        valid[row] = _validity(path, f"annotations[{row}].joint_valid", entry.joint_valid)
+        valid[row] = validity(path, f"annotations[{row}].joint_valid", entry.joint_valid)
         hand_type[row] = codes[entry.hand_type]
         hand_type_valid[row] = bool(entry.hand_type_valid)
         if (row + 1) % (1 << 16) == 0:
@@ -293,7 +245,7 @@ def _read_annotations(path: Path, raws: list[msgspec.Raw], progress: Progress) -
 
 
 def _read_joints(path: Path, progress: Progress) -> tuple[dict[Key, int], np.ndarray, np.ndarray]:
-    captures = _decode(path, msgspec.json.Decoder(dict[str, dict[str, msgspec.Raw]]), _mapped(path))
+    captures = decode(path, msgspec.json.Decoder(dict[str, dict[str, msgspec.Raw]]), mapped(path))
     decoder = msgspec.json.Decoder(FrameEntry)
     count = sum(len(frames) for frames in captures.values())
     rows: dict[Key, int] = {}
@@ -301,9 +253,9 @@ def _read_joints(path: Path, progress: Progress) -> tuple[dict[Key, int], np.nda
     valid = np.empty((count, JOINTS), bool)
     for row, (key, raw) in enumerate(_frames(captures, "joints", progress)):
         place = "/".join(key)
-        entry = _decode(path, decoder, raw, place)
-        joints[row] = _shaped(path, f"{place}/world_coord", entry.world_coord, (JOINTS, 3))
-        valid[row] = _validity(path, f"{place}/joint_valid", entry.joint_valid)
+        entry = decode(path, decoder, raw, place)
+        joints[row] = shaped(path, f"{place}/world_coord", entry.world_coord, (JOINTS, 3))
+        valid[row] = validity(path, f"{place}/joint_valid", entry.joint_valid)
         rows[key] = row
     return rows, joints, valid
 
@@ -325,61 +277,7 @@ def _order_by_id(path: Path, what: str, ids: np.ndarray) -> np.ndarray:
     order = np.argsort(ids, kind="stable")
     repeated = np.flatnonzero(np.diff(ids[order]) == 0)
     if repeated.size:
-        raise _wrong(path, f"id {ids[order][repeated[0]]} occurs twice in {what}[]")
+        raise wrong(path, f"id {ids[order][repeated[0]]} occurs twice in {what}[]")
     if ids.size and (ids[order[0]] < 0 or ids[order[-1]] > np.iinfo(np.int32).max):
-        raise _wrong(path, f"an id of {what}[] does not fit 32 bits")
+        raise wrong(path, f"an id of {what}[] does not fit 32 bits")
     return order
-
-
-def _validity(path: Path, place: str, values: list[Any]) -> np.ndarray:
-    flags = [bool(v[0]) if isinstance(v, list) else bool(v) for v in values]
-    if len(flags) != JOINTS:
-        raise _wrong(path, f"{place} has {len(flags)} values instead of {JOINTS}")
-    return np.array(flags)
-
-
-def _shaped(path: Path, place: str, values: list[Any], shape: tuple[int, ...]) -> np.ndarray:
-    try:
-        array = np.array(values, dtype=np.float64)
-    except ValueError:
-        raise _wrong(path, f"{place} is ragged instead of of shape {shape}") from None
-    if array.shape != shape:
-        raise _wrong(path, f"{place} is of shape {array.shape} instead of {shape}")
-    return array
-
-
-def _wrong(path: Path, reason: str) -> DataError:
-    return DataError(
-        f"{path}: {reason}. This reader knows InterHand2.6M v1.0; if the file is of another "
-        "version, or edited, take the original of v1.0."
-    )
-
-
-def _decode(path: Path, decoder: msgspec.json.Decoder[T], data: Any, place: str = "") -> T:
-    try:
-        return decoder.decode(data)
-    except msgspec.ValidationError as error:
-        raise _wrong(path, f"{error}" + (f", in {place}" if place else "")) from None
-    except msgspec.DecodeError as error:
-        raise DataError(
-            f"{path}: no valid JSON ({error}). The file was probably cut short: compare its size "
-            "with the original's and download it again."
-        ) from None
-
-
-def _mapped(path: Path) -> mmap.mmap | bytes:
-    """The file's bytes, mapped into memory: the kernel may drop its pages again."""
-    try:
-        with path.open("rb") as file:
-            if path.stat().st_size == 0:
-                return b""
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except FileNotFoundError:
-        raise missing_file(path) from None
-
-
-def missing_file(path: Path) -> DataError:
-    return DataError(
-        f"{path} is missing. Lay the dataset out as it is published, images/ and annotations/ "
-        "under the folder given by --raw_dir."
-    )

@@ -1,8 +1,8 @@
 """Writes a split's records into ArrayRecord shards with several processes.
 
-The order of the records is one global shuffle, the same in every build; a shard is written beside
-and renamed when it is whole, with what became of its records in a JSON file next to it. A shard
-found whole is not written again.
+The order of the records is one global shuffle, the same in every build. A shard is written beside
+its place and renamed when it is whole; a note then says what became of its records. A shard that
+has its note is not written again, unless images were left out of it that may be there now.
 """
 
 import concurrent.futures
@@ -39,6 +39,7 @@ class ShardJob:
 
     table_dir: str
     path: str
+    note: str
     start: int
     stop: int
     dark_below: float | None
@@ -80,32 +81,24 @@ def write_shards(
     Raises:
       DataError: more bad images than allowed, or a full disk.
     """
-    pending = [job for job in jobs if read_result(job) is None]
+    pending = [job for job in jobs if not _is_done(job)]
     found = sum(job.stop - job.start for job in jobs) - sum(j.stop - j.start for j in pending)
     progress(found)
-    bad_images: list[str] = [
-        bad for job in jobs if (result := read_result(job)) for bad in result.bad_images
-    ]
+    bad_images: list[str] = []
     for done, result in _run(pending, workers):
         progress(found + done)
         if result is not None:
             bad_images += result.bad_images
             _check_bad_images(bad_images, jobs[0].bad_image_limit)
-    results = [read_result(job) for job in jobs]
-    _check_bad_images(bad_images, jobs[0].bad_image_limit)
-    return [result for result in results if result is not None]
+    return [_read_note(job) for job in jobs]
 
 
-def read_result(job: ShardJob) -> ShardResult | None:
-    """What was noted of a shard, if it is whole."""
-    note = _note(Path(job.path))
-    if not note.exists() or not Path(job.path).exists():
-        return None
-    return msgspec.json.decode(note.read_bytes(), type=ShardResult)
+def _is_done(job: ShardJob) -> bool:
+    return Path(job.note).exists() and not _read_note(job).bad_images
 
 
-def _note(path: Path) -> Path:
-    return path.with_name(path.name + ".json")
+def _read_note(job: ShardJob) -> ShardResult:
+    return msgspec.json.decode(Path(job.note).read_bytes(), type=ShardResult)
 
 
 def _check_bad_images(bad_images: list[str], limit: int) -> None:
@@ -129,9 +122,9 @@ def _run(jobs: list[ShardJob], workers: int) -> Iterator[tuple[int, ShardResult 
             yield done, result
         return
     context = multiprocessing.get_context("spawn")
-    counter = context.Value("q", 0)
+    counter, stop = context.Value("q", 0), context.Event()
     with concurrent.futures.ProcessPoolExecutor(
-        min(workers, len(jobs)), context, _start_worker, (counter,)
+        min(workers, len(jobs)), context, _start_worker, (counter, stop)
     ) as pool:
         futures = {pool.submit(_write_shard_in_worker, job) for job in jobs}
         try:
@@ -143,17 +136,22 @@ def _run(jobs: list[ShardJob], workers: int) -> Iterator[tuple[int, ShardResult 
                 for future in ended:
                     yield counter.value, future.result()
         except BaseException:
+            stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-_counter: Any = None  # of this worker process, set once when it starts
+class _StoppedError(Exception):
+    """Another process failed, or the user wants an end."""
 
 
-def _start_worker(counter: Any) -> None:
-    global _counter
-    _counter = counter
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+_shared: Any = None  # a worker process's counter of records and its order to stop
+
+
+def _start_worker(counter: Any, stop: Any) -> None:
+    global _shared
+    _shared = counter, stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -165,9 +163,13 @@ def _start_worker(counter: Any) -> None:
 
 
 def _write_shard_in_worker(job: ShardJob) -> ShardResult:
+    counter, stop = _shared
+
     def count(records: int) -> None:
-        with _counter.get_lock():
-            _counter.value += records
+        if stop.is_set():
+            raise _StoppedError
+        with counter.get_lock():
+            counter.value += records
 
     return _write_shard(job, count)
 
@@ -189,10 +191,8 @@ def _write_shard(job: ShardJob, count: Callable[[int], None]) -> ShardResult:
         count(len(order) % _COUNT_EVERY)
         _sync(unfinished)
         unfinished.replace(path)
-        write_whole(_note(path), msgspec.json.encode(result))
-    except OSError as error:
-        raise _disk_error(path, error) from None
-    except RuntimeError as error:  # what the writer raises, with the system's reason in its text
+        write_whole(Path(job.note), msgspec.json.encode(result))
+    except (OSError, RuntimeError) as error:  # RuntimeError: the writer's, with the system's reason
         raise _disk_error(path, error) from None
     finally:
         unfinished.unlink(missing_ok=True)

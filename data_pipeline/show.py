@@ -1,0 +1,179 @@
+"""Draws samples of a built dataset, because an annotation is trusted only when seen.
+
+    python -m data_pipeline.show interhand26m --data_dir=… [--split=train --mano_dir=… --count=12]
+
+Each sample twice: its box, joints and bones (hollow joints are not visible in this view), then its
+hand meshes projected into the image. Right hands are orange, left hands blue.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from data_pipeline.datasets import RecordSource, find_dataset
+from data_pipeline.errors import DataError
+from data_pipeline.images import decode_image
+from data_pipeline.records import BOX_SOURCES, HAND_TYPES
+from er_jax.mano import HAND21, HandModel, hand_forward, load_hands
+from er_jax.rendering import Mesh, PerspectiveCamera, render_meshes
+
+COLOURS = ((240, 140, 60), (70, 150, 240))
+"""RGB of the right and the left hand."""
+
+_COLUMNS = 4
+_WIDTH = 512
+_CAPTION = 40
+_BOX_COLOUR = (250, 250, 250)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m data_pipeline.show", description=__doc__)
+    parser.add_argument("dataset", help="name or name/config of a built dataset")
+    parser.add_argument("--data_dir", type=Path, required=True)
+    parser.add_argument("--split", default="train")
+    parser.add_argument(
+        "--mano_dir", help="folder of the MANO files; the stand-in hand if not given"
+    )
+    parser.add_argument("--count", type=int, default=12)
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of samples")
+    parser.add_argument("--out", type=Path, help="picture to write; default: <dataset>_<split>.jpg")
+    options = parser.parse_args(arguments)
+    try:
+        source = RecordSource(find_dataset(options.data_dir, options.dataset), options.split)
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    chosen = np.random.default_rng(options.seed).permutation(len(source))[: options.count]
+    page = draw_page([source[int(i)] for i in chosen], load_hands(options.mano_dir))
+    name = f"{options.dataset.replace('/', '_')}_{options.split}.jpg"
+    path = options.out or Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(path), page[..., ::-1]):
+        print(f"error: {path} cannot be written", file=sys.stderr)
+        return 1
+    print(path)
+    return 0
+
+
+def draw_page(
+    records: Sequence[Mapping[str, Any]], hands: HandModel
+) -> UInt8[np.ndarray, "height width 3"]:
+    """A page of samples, four in a row."""
+    vertices, valid = hand_vertices_m(records, hands)
+    tiles = [
+        _draw_tile(record, vertices[i], valid[i], np.asarray(hands.faces))
+        for i, record in enumerate(records)
+    ]
+    height = max(tile.shape[0] for tile in tiles)
+    padded = [np.pad(tile, ((0, height - tile.shape[0]), (0, 0), (0, 0))) for tile in tiles]
+    while len(padded) % min(_COLUMNS, len(records)):
+        padded.append(np.zeros_like(padded[0]))
+    columns = min(_COLUMNS, len(records))
+    rows = [np.hstack(padded[i : i + columns]) for i in range(0, len(padded), columns)]
+    return np.vstack(rows)
+
+
+def hand_vertices_m(
+    records: Sequence[Mapping[str, Any]], hands: HandModel
+) -> tuple[Float[np.ndarray, "N 2 778 3"], np.ndarray]:
+    """Vertices in camera axes, from the fits' parameters or meshes, and which hands have a fit."""
+
+    def stacked(name: str) -> np.ndarray:
+        return np.stack([record[name] for record in records])
+
+    if "mano_vertices_m" in records[0]:
+        return stacked("mano_vertices_m"), stacked("mano_vertices_valid")
+    names = ("mano_betas", "mano_pose", "mano_trans_m")
+    mesh = hand_forward(hands, *(jnp.asarray(stacked(name)) for name in names))
+    camera = np.einsum("nij,nhvj->nhvi", stacked("camera_rotation"), np.asarray(mesh.vertices))
+    camera += stacked("camera_translation_mm")[:, None, None] / 1000
+    return camera, stacked("mano_valid")
+
+
+def project_joints_px(record: Mapping[str, Any]) -> Float[np.ndarray, "2 21 2"]:
+    """Pixels of a record's joints, valid or not."""
+    camera_mm = record["joint_world_mm"] @ record["camera_rotation"].T
+    camera_mm = camera_mm + record["camera_translation_mm"]
+    depth = np.maximum(camera_mm[..., 2:], 1.0)
+    return camera_mm[..., :2] / depth * record["focal_px"] + record["princpt_px"]
+
+
+def _draw_tile(
+    record: Mapping[str, Any], vertices: np.ndarray, valid: np.ndarray, faces: np.ndarray
+) -> np.ndarray:
+    image = decode_image(record["image"])
+    camera = PerspectiveCamera(
+        focal_px=tuple(record["focal_px"].tolist()), princpt_px=tuple(record["princpt_px"].tolist())
+    )
+    meshes = [
+        Mesh(vertices[hand], faces[hand], np.array(COLOURS[hand]) / 255)
+        for hand in range(2)
+        if valid[hand]
+    ]
+    projected = render_meshes(image, meshes, camera, opacity=0.8).image if meshes else image
+    annotated = image.copy()
+    _draw_box(annotated, record["bbox_px"])
+    for hand in range(2):
+        _draw_skeleton(
+            annotated,
+            project_joints_px(record)[hand],
+            record["joint_valid_world"][hand],
+            record["joint_valid_view"][hand],
+            COLOURS[hand],
+        )
+    tile = np.vstack([_at_width(annotated), _at_width(projected), _caption(record, valid)])
+    return np.pad(tile, ((2, 2), (2, 2), (0, 0)))
+
+
+def _draw_box(image: np.ndarray, bbox_px: np.ndarray) -> None:
+    x, y, width, height = bbox_px.tolist()
+    corner, opposite = (round(x), round(y)), (round(x + width), round(y + height))
+    cv2.rectangle(image, corner, opposite, _BOX_COLOUR, 1, cv2.LINE_AA)
+
+
+def _draw_skeleton(
+    image: np.ndarray,
+    joints_px: np.ndarray,
+    valid: np.ndarray,
+    visible: np.ndarray,
+    colour: tuple[int, int, int],
+) -> None:
+    points = np.rint(np.clip(joints_px, -1e4, 1e4)).astype(int).tolist()
+    for joint, name in enumerate(HAND21):
+        parent = 0 if name.endswith("_1") else joint - 1
+        if joint and valid[joint] and valid[parent]:
+            cv2.line(image, points[parent], points[joint], colour, 1, cv2.LINE_AA)
+    for joint in np.flatnonzero(valid).tolist():
+        thickness = cv2.FILLED if visible[joint] else 1
+        cv2.circle(image, points[joint], 3, colour, thickness, cv2.LINE_AA)
+
+
+def _at_width(image: np.ndarray) -> np.ndarray:
+    height = round(image.shape[0] * _WIDTH / image.shape[1])
+    return cv2.resize(image, (_WIDTH, height), interpolation=cv2.INTER_AREA)
+
+
+def _caption(record: Mapping[str, Any], fitted: np.ndarray) -> np.ndarray:
+    strip = np.zeros((_CAPTION, _WIDTH, 3), np.uint8)
+    fits = ", ".join(name for name, valid in zip(HAND_TYPES, fitted, strict=False) if valid)
+    lines = (
+        f"{record['annotation_id']}: {record['file_name'].decode()}",
+        f"{HAND_TYPES[record['hand_type']]}; fits: {fits or 'none'}; "
+        f"box of {BOX_SOURCES[record['bbox_source']]}",
+    )
+    for row, line in enumerate(lines):
+        where = (4, 15 + 17 * row)
+        cv2.putText(strip, line, where, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (220, 220, 220), 1)
+    return strip
+
+
+if __name__ == "__main__":
+    sys.exit(main())
