@@ -16,8 +16,17 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from er_jax.cameras import Camera
+from er_jax.cameras import Camera, PerspectiveCamera, WeakPerspectiveCamera
 from er_jax.mesh_surface import Surface, prepared_surface
+
+__all__ = [
+    "Light",
+    "Mesh",
+    "PerspectiveCamera",
+    "Rendering",
+    "WeakPerspectiveCamera",
+    "render_meshes",
+]
 
 _SUBPIXEL_BITS = 4
 _SHADOW_CELL_M = 0.002
