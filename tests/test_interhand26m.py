@@ -53,7 +53,7 @@ def test_a_record_holds_what_the_files_say(tmp_path):
 def test_joints_are_reordered_by_name(tmp_path):
     tree = tiny_tree(frames=1, cameras=1)
     frame = tree.joint_3d["0"]["20000"]
-    frame["world_coord"] = [[float(i), 0.0, 0.0] for i in range(42)]
+    frame["world_coord"] = [[float(i), float(i), 0.0] for i in range(42)]
     frame["joint_valid"][INTERHAND21.index("Ring_3")] = [0]
     tree.data["annotations"][0]["joint_valid"][21 + INTERHAND21.index("Thumb_4")] = 0
     record = read(tree, tmp_path).record(0)
@@ -156,7 +156,7 @@ def test_box_of_the_joints_of_the_hand_that_is_there(tmp_path):
     tree.joint_3d["0"]["20000"]["joint_valid"][5] = [0]  # its place is unknown
     record = read(tree, tmp_path).record(0)
     world = np.array(tree.joint_3d["0"]["20000"]["world_coord"])[:21]
-    counted = np.delete(world, [3, 5], axis=0) + [0, 0, 1000]
+    counted = np.delete(world, [3, 5], axis=0) + np.array([0, 0, 1000])
     pixels = counted[:, :2] / counted[:, 2:] * FOCAL + PRINCPT
     np.testing.assert_allclose(record["bbox_px"], reference_box(pixels), rtol=1e-5)
     assert BOX_SOURCES[record["bbox_source"]] == "joints"
@@ -176,7 +176,7 @@ def test_box_is_clipped_before_it_is_made_square():
     points = np.zeros((1, 2, 2, 2))
     points[0, 0] = [[-80, 100], [80, 180]]  # enlarged: -100..100, 90..190; clipped: 0..100
     valid = np.array([[[True, True], [False, False]]])
-    box, usable = joint_boxes(points, valid, np.array([[512, 334]]))
+    box, _ = joint_boxes(points, valid, np.array([[512, 334]]))
     np.testing.assert_allclose(box, [[50 - 62.5, 140 - 62.5, 125, 125]])
     points[0, 0, :, 0] -= 200
     assert not joint_boxes(points, valid, np.array([[512, 334]]))[1].any()
@@ -218,7 +218,7 @@ def test_without_rootnet_the_joints_boxes_are_taken_and_the_log_says_so(tmp_path
 
 
 def test_rootnet_asked_for_and_absent(tmp_path):
-    with pytest.raises(DataError, match="there is no rootnet_output/ .* give --boxes=joints"):
+    with pytest.raises(DataError, match=r"there is no rootnet_output/ .* give --boxes=joints"):
         read(tiny_tree(), tmp_path, box_choice="rootnet")
 
 
