@@ -10,7 +10,7 @@ from er_jax.mano.stand_in.skeleton import FINGERS, PARENTS, skeleton
 # Radius of the flesh around the bones, mm: half the thickness, since soft flesh gives way.
 _FINGER_RADII = (8.6, 8.2, 6.8)
 _THUMB_RADII = (11.0, 10.0, 8.4)
-_PALM_RADIUS = 11.0
+_PALM_RADIUS = 12.5
 
 
 def overlap_mm(rotations: Float[np.ndarray, "n 15 3 3"]) -> Float[np.ndarray, " n"]:

@@ -59,8 +59,8 @@ def _bone_strains() -> Float[np.ndarray, "10 16 3"]:
     strains[1, fingers, 0], strains[1, thumb, 0] = 0.045, 0.03
     strains[2, palm, 1] = 0.05
     strains[2, fingers + thumb, 1] = 0.04
-    strains[3, palm, 2] = 0.06
-    strains[3, fingers + thumb, 1], strains[3, fingers + thumb, 2] = 0.05, 0.06
+    strains[3, palm, 1], strains[3, palm, 2] = 0.02, 0.06
+    strains[3, fingers + thumb, 1], strains[3, fingers + thumb, 2] = 0.035, 0.06
     strains[4, palm, 0] = 0.045
     strains[5, thumb, 0] = 0.06
     strains[6, bones["Index"], 0], strains[6, bones["Ring"], 0] = 0.05, -0.05

@@ -207,10 +207,10 @@ def _unrest(
 def _taken_apart(
     angles: Float[np.ndarray, "n 15 3"], gesture: Float[np.ndarray, "n 15 3"]
 ) -> Float[np.ndarray, "n 15 3"]:
-    """Poses moved towards their gesture until they run into themselves by 2 mm at most."""
+    """Poses moved towards their gesture until they run into themselves by 1.5 mm at most."""
     result = angles.copy()
     for kept in (0.8, 0.6, 0.4, 0.2, 0.0):
-        bad = np.flatnonzero(self_overlap_mm(result) > 2.0)
+        bad = np.flatnonzero(self_overlap_mm(result) > 1.5)
         if not len(bad):
             break
         result[bad] = gesture[bad] + kept * (angles[bad] - gesture[bad])

@@ -96,6 +96,8 @@ def joint_regressor(weights: np.ndarray) -> Float[np.ndarray, "16 778"]:
             miss = share @ offset
             spread_matrix = (offset * share[:, None]).T @ offset - np.outer(miss, miss)
             slope = slope - np.linalg.solve(spread_matrix + 1e-9 * np.eye(3), miss)
+            if np.abs(miss).max() < 1e-14:
+                break
         regressor[joint, chosen] = share
     return regressor
 
