@@ -11,30 +11,28 @@ import argparse
 import concurrent.futures
 import dataclasses
 import json
+import logging
 import multiprocessing
 import os
-from collections.abc import Iterator
+import signal
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
+from data_pipeline.errors import DataError
 from data_pipeline.stand_in_annotations import annotation_files
 from data_pipeline.stand_in_picture import HandSurface, Subject, View, draw_view, encode
 from data_pipeline.stand_in_recording import SIZE_PX, Recording, hand_surfaces, record
 from er_jax.mano import HandModel, load_hands
+from er_jax.progress import progress_bar
 
+SPLITS = ("train", "val", "test")
 _CHUNK = 12
 _STATE_FILE = "stand_in_dataset.json"
 _VERSION = 1
+"""Goes up with every change of what is drawn or annotated, the stand-in hand's included."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,15 +46,11 @@ class Settings:
     version: int = _VERSION
 
 
-class RawDirError(Exception):
-    """The folder to write into holds something else."""
-
-
 def write_dataset(raw_dir: Path, settings: Settings, workers: int) -> bool:
     """Write the three splits, annotations last; False where all of it was there already.
 
     Raises:
-        RawDirError: `raw_dir` holds other files, or a stand-in dataset of other settings.
+        DataError: `raw_dir` holds other files, or a stand-in dataset of other settings.
     """
     if _begin(raw_dir, settings):
         return False
@@ -64,15 +58,14 @@ def write_dataset(raw_dir: Path, settings: Settings, workers: int) -> bool:
     surfaces = hand_surfaces(hands)
     recordings = _recordings(hands, settings)
     total = sum(len(recording.images) for recording in recordings)
-    with _progress() as progress:
-        task = progress.add_task("drawing hands", total=total)
+    with progress_bar("drawing hands", total, "images") as bar:
         jobs = (
             _Job(raw_dir / "images" / recording.split, surfaces, chunk)
             for recording in recordings
             for chunk in _chunks(recording)
         )
         for drawn in _map(_draw_chunk, jobs, workers):
-            progress.advance(task, drawn)
+            bar.advance(drawn)
     for recording in recordings:
         for name, contents in annotation_files(recording).items():
             _write(raw_dir / name, json.dumps(contents).encode())
@@ -83,7 +76,7 @@ def write_dataset(raw_dir: Path, settings: Settings, workers: int) -> bool:
 def _recordings(hands: HandModel, settings: Settings) -> list[Recording]:
     """The splits' contents; captures are numbered on from one split to the next."""
     recordings, first_capture = [], 0
-    for index, split in enumerate(("train", "val", "test")):
+    for index, split in enumerate(SPLITS):
         recording = record(
             hands, split, getattr(settings, split), first_capture, (settings.seed, index)
         )
@@ -117,7 +110,13 @@ def _draw_chunk(job: _Job) -> int:
     return len(job.pictures)
 
 
-def _map(function, jobs: Iterator[_Job], workers: int) -> Iterator[int]:
+def _start_worker() -> None:
+    """One thread a process; an interrupt is the parent's to handle."""
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _map(function: Callable[[_Job], int], jobs: Iterator[_Job], workers: int) -> Iterator[int]:
     """Results of the jobs as they come, from processes of their own if there are several.
 
     Processes are spawned, for a fork would copy JAX's locked threads.
@@ -126,9 +125,7 @@ def _map(function, jobs: Iterator[_Job], workers: int) -> Iterator[int]:
         yield from map(function, jobs)
         return
     context = multiprocessing.get_context("spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(
-        workers, context, initializer=cv2.setNumThreads, initargs=(1,)
-    )
+    pool = concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_start_worker)
     try:
         for done in concurrent.futures.as_completed([pool.submit(function, job) for job in jobs]):
             yield done.result()
@@ -141,7 +138,7 @@ def _begin(raw_dir: Path, settings: Settings) -> bool:
     state_path = raw_dir / _STATE_FILE
     if not state_path.exists():
         if raw_dir.exists() and any(raw_dir.iterdir()):
-            raise RawDirError(
+            raise DataError(
                 f"{raw_dir} is not empty and holds no {_STATE_FILE}: it is no stand-in dataset, "
                 "and nothing is written into it. Name another --raw_dir."
             )
@@ -150,7 +147,7 @@ def _begin(raw_dir: Path, settings: Settings) -> bool:
     state = json.loads(state_path.read_text())
     wanted = dataclasses.asdict(settings)
     if state["settings"] != wanted:
-        raise RawDirError(
+        raise DataError(
             f"{raw_dir} holds a stand-in dataset made with {state['settings']}, asked for is "
             f"{wanted}. Name another --raw_dir, or remove that folder."
         )
@@ -170,34 +167,38 @@ def _write(path: Path, contents: bytes) -> None:
     beside.replace(path)
 
 
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(show_speed=True),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command, see the module's text; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m data_pipeline.stand_in_dataset",
+        description="Write a raw dataset of drawn hands in InterHand2.6M's layout on disk.",
     )
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Command line; see the module's text."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--raw_dir", type=Path, required=True, help="folder to write")
-    for field in dataclasses.fields(Settings):
-        if field.name != "version":
-            parser.add_argument(f"--{field.name}", type=int, default=field.default)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    given = vars(parser.parse_args(arguments))
-    raw_dir, workers = given.pop("raw_dir"), given.pop("workers")
-    settings = Settings(**given)
-    if write_dataset(raw_dir, settings, workers):
-        print(f"Wrote {settings.train + settings.val + settings.test} images to {raw_dir}")
-    else:
-        print(f"{raw_dir} is complete already, nothing to do")
+    for split in SPLITS:
+        number = getattr(Settings, split)
+        parser.add_argument(f"--{split}", type=int, default=number, help=f"images ({number})")
+    parser.add_argument("--seed", type=int, default=Settings.seed)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    settings = Settings(options.train, options.val, options.test, options.seed)
+    try:
+        if write_dataset(options.raw_dir, settings, options.workers):
+            print(f"{options.raw_dir}: {_counts(settings)}")
+        else:
+            print(f"{options.raw_dir} is complete already: {_counts(settings)}")
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command draws what is missing", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _counts(settings: Settings) -> str:
+    return ", ".join(f"{getattr(settings, split)} {split} images" for split in SPLITS)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

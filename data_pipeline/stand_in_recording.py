@@ -105,9 +105,9 @@ class Recording:
         """What the image's camera sees."""
         frame, capture = self.frames[image.frame], self.captures[image.capture]
         camera = capture.cameras[image.camera]
+        meshes = camera.to_camera(frame.vertices).astype(np.float32)
         vertices = tuple(
-            camera.to_camera(frame.vertices[hand]) if frame.present[hand] else None
-            for hand in range(2)
+            mesh if here else None for mesh, here in zip(meshes, frame.present, strict=True)
         )
         elbows = frame.elbows @ camera.rotation.T
         return View(vertices, elbows, camera.projection, image.camera in capture.grey, image.seed)
