@@ -1,24 +1,12 @@
-"""Convolution with the form that each platform computes fastest.
+"""Convolution and pooling, in the forms that both CPUs and GPUs compute fast."""
 
-On a GPU every form is left to XLA and cuDNN. On a CPU a 1×1 convolution is a matrix product, and
-the gradient of a larger kernel is the product of the unfolded image with the output's gradient:
-XLA's own CPU kernels take three to five times as long. `_by_platform` is the only place that
-chooses.
-"""
-
-from collections.abc import Callable
-from functools import partial
-
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
-Padding = tuple[tuple[int, int], tuple[int, int]]
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def convolve(
     image: Float[Array, "batch height width channels"],
     kernel: Float[Array, "rows columns channels_in_group filters"],
@@ -26,35 +14,13 @@ def convolve(
     padding: int = 0,
     groups: int = 1,
 ) -> Float[Array, "batch height_out width_out filters"]:
-    """Cross-correlates a batch of images with a kernel, `padding` zeros on every side."""
-    return _by_platform(
-        partial(_forward_cpu, stride=stride, padding=padding, groups=groups),
-        partial(_xla, stride=stride, padding=padding, groups=groups),
-        image,
-        kernel,
-    )
+    """Cross-correlates a batch of images with a kernel, `padding` zeros on every side.
 
-
-def _convolve_forward(image, kernel, stride, padding, groups):
-    return convolve(image, kernel, stride, padding, groups), (image, kernel)
-
-
-def _convolve_backward(stride, padding, groups, residuals, gradient):
-    sizes = {"stride": stride, "padding": padding, "groups": groups}
-    return _by_platform(
-        partial(_backward_cpu, **sizes), partial(_backward_xla, **sizes), *residuals, gradient
-    )
-
-
-convolve.defvjp(_convolve_forward, _convolve_backward)
-
-
-def _by_platform(cpu: Callable, other: Callable, *arrays: Array):
-    """Calls one of the two forms, chosen when the program is lowered for its platform."""
-    return lax.platform_dependent(*arrays, cpu=cpu, default=other)
-
-
-def _xla(image: Array, kernel: Array, *, stride: int, padding: int, groups: int) -> Array:
+    A 1×1 convolution is computed as a product of two matrices, and not of an image and a matrix:
+    XLA's CPU kernel for the gradient of the latter is five times slower.
+    """
+    if kernel.shape[:2] == (1, 1) and padding == 0 and groups == 1:
+        return multiply(image[:, ::stride, ::stride], kernel[0, 0])
     return lax.conv_general_dilated(
         image,
         kernel,
@@ -65,39 +31,56 @@ def _xla(image: Array, kernel: Array, *, stride: int, padding: int, groups: int)
     )
 
 
-def _backward_xla(image, kernel, gradient, *, stride, padding, groups):
-    form = partial(_xla, stride=stride, padding=padding, groups=groups)
-    return jax.vjp(form, image, kernel)[1](gradient)
+def multiply(
+    inputs: Float[Array, "*batch features"], kernel: Float[Array, "features outputs"]
+) -> Float[Array, "*batch outputs"]:
+    """inputs @ kernel, as a product of two matrices (see `convolve`)."""
+    rows = inputs.reshape(-1, inputs.shape[-1])
+    return (rows @ kernel).reshape(*inputs.shape[:-1], kernel.shape[-1])
 
 
-def _is_pointwise(kernel: Array, padding: int, groups: int) -> bool:
-    return kernel.shape[:2] == (1, 1) and padding == 0 and groups == 1
+def convolve_stem(
+    image: Float[Array, "batch height width channels"],
+    kernel: Float[Array, "7 7 channels filters"],
+) -> Float[Array, "batch height//2 width//2 filters"]:
+    """A 7×7 convolution of stride 2 and padding 3, for an image of few channels and even sides.
+
+    Blocks of 2×2 pixels become channels, which turns it into a 4×4 convolution of stride 1 with
+    four times the channels; filters are padded to a multiple of 32. Both spare XLA's CPU kernels
+    sizes at which they are up to ten times slower.
+    """
+    batch, height, width, channels = image.shape
+    filters = kernel.shape[-1]
+    blocks = image.reshape(batch, height // 2, 2, width // 2, 2, channels)
+    blocks = blocks.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // 2, width // 2, -1)
+    kernel = jnp.pad(kernel, ((1, 0), (1, 0), (0, 0), (0, -filters % 32)))
+    kernel = kernel.reshape(4, 2, 4, 2, channels, -1).transpose(0, 2, 1, 3, 4, 5)
+    kernel = kernel.reshape(4, 4, 4 * channels, -1)
+    output = lax.conv_general_dilated(
+        blocks, kernel, (1, 1), [(2, 1), (2, 1)], dimension_numbers=LAYOUT
+    )
+    return output[..., :filters]
 
 
-def _forward_cpu(image, kernel, *, stride, padding, groups):
-    if _is_pointwise(kernel, padding, groups):
-        return image[:, ::stride, ::stride] @ kernel[0, 0]
-    return _xla(image, kernel, stride=stride, padding=padding, groups=groups)
+def max_pool(
+    image: Float[Array, "batch height width channels"],
+) -> Float[Array, "batch height//2 width//2 channels"]:
+    """3×3 maxima with stride 2 and one pixel of padding, for even sides.
+
+    One axis after the other, by elementwise maxima: the gradient of XLA's window reduction takes
+    ten times as long on a CPU.
+    """
+    return _max_of_three(_max_of_three(image, 1), 2)
 
 
-def _backward_cpu(image, kernel, gradient, *, stride, padding, groups):
-    form = partial(_forward_cpu, stride=stride, padding=padding, groups=groups)
-    if groups != 1 or _is_pointwise(kernel, padding, groups):
-        return jax.vjp(form, image, kernel)[1](gradient)
-    (image_gradient,) = jax.vjp(lambda image: form(image, kernel), image)[1](gradient)
-    columns = _unfold(image, kernel.shape[:2], gradient.shape[1:3], stride, padding)
-    columns = columns.reshape(-1, columns.shape[-1])
-    kernel_gradient = columns.T @ gradient.reshape(-1, gradient.shape[-1])
-    return image_gradient, kernel_gradient.reshape(kernel.shape)
-
-
-def _unfold(image, kernel_size, output_size, stride, padding):
-    """The pixels under the kernel at each output: (batch, height_out, width_out, k·k·channels)."""
-    padded = jnp.pad(image, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    height, width = (stride * (size - 1) + 1 for size in output_size)
-    shifted = [
-        padded[:, row : row + height : stride, column : column + width : stride]
-        for row in range(kernel_size[0])
-        for column in range(kernel_size[1])
-    ]
-    return jnp.concatenate(shifted, axis=-1)
+def _max_of_three(image: Array, axis: int) -> Array:
+    """The maxima of positions 2i − 1, 2i and 2i + 1 along an axis."""
+    half = image.shape[axis] // 2
+    pairs = image.reshape(*image.shape[:axis], half, 2, *image.shape[axis + 1 :])
+    even, odd = (lax.index_in_dim(pairs, i, axis + 1, keepdims=False) for i in (0, 1))
+    before = [(0, 0)] * image.ndim
+    before[axis] = (1, 0)
+    previous = jnp.pad(
+        lax.slice_in_dim(odd, 0, half - 1, axis=axis), before, constant_values=-jnp.inf
+    )
+    return jnp.maximum(jnp.maximum(even, odd), previous)

@@ -12,6 +12,7 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
+from er_jax.models.convolution import convolve_stem, max_pool
 from er_jax.models.layers import BatchNorm, Convolution
 
 FLOAT32 = jnp.dtype(jnp.float32)
@@ -48,6 +49,17 @@ class LayerFactory:
 
     def norm(self, channels: int) -> BatchNorm:
         return BatchNorm(channels, axis_name=self.axis_name, dtype=self.dtype, frozen=self.frozen)
+
+
+class Stem(nnx.Module):
+    """The 7×7 convolution of stride 2 from RGB."""
+
+    def __init__(self, filters: int, make: LayerFactory):
+        self.kernel = make.convolution(3, filters, 7).kernel
+        self.dtype = make.dtype
+
+    def __call__(self, image: Array) -> Array:
+        return convolve_stem(image.astype(self.dtype), self.kernel[...].astype(self.dtype))
 
 
 class Downsample(nnx.Module):
@@ -137,7 +149,7 @@ class ResNet(nnx.Module):
         make = LayerFactory(axis_name, dtype, rngs, frozen)
         block = Bottleneck if size.bottleneck else BasicBlock
         expansion = block.expansion
-        self.conv1 = make.convolution(3, width, 7, 2)
+        self.conv1 = Stem(width, make)
         self.bn1 = make.norm(width)
         self.layer1 = _stage(block, width, width, size.depths[0], 1, make)
         self.layer2 = _stage(block, width * expansion, 2 * width, size.depths[1], 2, make)
@@ -149,7 +161,7 @@ class ResNet(nnx.Module):
     def stages(self, image: Float[Array, "batch height width 3"]) -> list[Array]:
         """The outputs of the stem and of the four stages, at strides 4, 4, 8, 16 and 32."""
         image = jax.nn.relu(self.bn1(self.conv1(image)))
-        outputs = [nnx.max_pool(image, (3, 3), (2, 2), ((1, 1), (1, 1)))]
+        outputs = [max_pool(image)]
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
             image = outputs[-1]
             for block in layer:
