@@ -1,9 +1,9 @@
 """A procedural stand-in for the MANO hand model, with MANO's sizes and keys.
 
 The real files need a registration; this one needs nothing. It is drawn, not scanned: bones
-(`skeleton`), a cage of quadrilaterals (`cage`) moved onto flesh around the bones (`surface`),
-shares of the bones in the skin (`weights`), shapes and correctives (`deformation`), and poses that
-a hand can take (`poses`, `contact`). Deterministic, numpy only.
+(`skeleton`), a cage of quadrilaterals (`cage`) moved onto the flesh around the bones (`flesh`,
+`surface`), shares of the bones in the skin (`weights`), shapes and correctives (`deformation`), and
+poses that a hand can take (`poses`, `contact`). Deterministic, numpy only.
 """
 
 from er_jax.mano.stand_in.arrays import stand_in_arrays

@@ -55,7 +55,24 @@ def hand_cage() -> Cage:
 
 
 def _add_palm(cage: Cage) -> tuple[list[list[int]], list[int]]:
-    """The palm; returns the rings that the four fingers and the thumb grow out of.
+    """The palm; returns the rings that the four fingers and the thumb grow out of."""
+    end, wrist, heel, middle, palm, knuckles, roots = _palm_rings(cage)
+    for near, far, hole in ((end, wrist, None), (wrist, heel, None), (heel, middle, 7)):
+        cage.join(near, far, hole)
+    for near, far in ((middle[:4], palm[:8]), (middle[4:], palm[8:])):
+        _join_narrowing(cage, near, far)
+    cage.faces.append((middle[3], middle[4], palm[8], palm[7]))
+    cage.faces.append((middle[7], middle[0], palm[0], palm[15]))
+    cage.join(palm, knuckles)
+    cage.join(knuckles, roots)
+    for i in (1, 3, 5):
+        cage.faces.append((roots[i], roots[i + 1], roots[14 - i], roots[15 - i]))
+    fingers = [[roots[i], roots[i + 1], roots[14 - i], roots[15 - i]] for i in (0, 2, 4, 6)]
+    return fingers, [heel[0], middle[0], middle[7], heel[7]]
+
+
+def _palm_rings(cage: Cage) -> list[list[int]]:
+    """From the forearm to the fingers: four rings of eight corners, three of sixteen.
 
     A ring runs over the back from the thumb side to the little finger's, and back over the palm.
     """
@@ -87,20 +104,10 @@ def _add_palm(cage: Cage) -> tuple[list[list[int]], list[int]]:
     heel = level_ring(16.0, [27.0, 9.0, -10.0, -29.0], 15.0)
     wrist = level_ring(-4.0, [24.0, 9.0, -9.0, -24.0], 15.0)
     end = level_ring(END_MM, [24.0, 9.0, -9.0, -24.0], 16.0)
+    # the corners at the web of the thumb
     for corner in (middle[0], middle[7]):
         cage.points[corner][0] += 6.0
-    for near, far, hole in ((end, wrist, None), (wrist, heel, None), (heel, middle, 7)):
-        cage.join(near, far, hole)
-    for near, far in ((middle[:4], palm[:8]), (middle[4:], palm[8:])):
-        _join_narrowing(cage, near, far)
-    cage.faces.append((middle[3], middle[4], palm[8], palm[7]))
-    cage.faces.append((middle[7], middle[0], palm[0], palm[15]))
-    cage.join(palm, knuckles)
-    cage.join(knuckles, roots)
-    for i in (1, 3, 5):
-        cage.faces.append((roots[i], roots[i + 1], roots[14 - i], roots[15 - i]))
-    fingers = [[roots[i], roots[i + 1], roots[14 - i], roots[15 - i]] for i in (0, 2, 4, 6)]
-    return fingers, [heel[0], middle[0], middle[7], heel[7]]
+    return [end, wrist, heel, middle, palm, knuckles, roots]
 
 
 def _join_narrowing(cage: Cage, near: list[int], far: list[int]) -> None:

@@ -5,11 +5,11 @@ import functools
 import numpy as np
 from jaxtyping import Float, Int
 
-from er_jax.mano.stand_in.skeleton import FINGERS, PARENTS, skeleton
+from er_jax.mano.stand_in.skeleton import FINGERS, GIRTH, PARENTS, skeleton
 
 # Radius of the flesh around the bones, mm: half the thickness, since soft flesh gives way.
 _FINGER_RADII = (8.6, 8.2, 6.8)
-_THUMB_RADII = (11.0, 10.0, 8.4)
+_THUMB_RADII = (10.6, 9.6, 8.1)
 _PALM_RADIUS = 12.5
 
 
@@ -65,9 +65,7 @@ def _pairs() -> tuple[
 ]:
     """Bones that must keep apart, and the distance of their axes at which they touch."""
     radii = np.array([*_FINGER_RADII * 4, *_THUMB_RADII, *([_PALM_RADIUS] * 4)])
-    girth = {"Index": 1.04, "Middle": 1.07, "Pinky": 0.9, "Ring": 1.02, "Thumb": 1.0}
-    for finger, name in enumerate(FINGERS):
-        radii[3 * finger : 3 * finger + 3] *= girth[name]
+    radii[:15] *= np.repeat([GIRTH[name] for name in FINGERS], 3)
     pairs = []
     for a in range(19):
         for b in range(a + 1, 19):

@@ -25,6 +25,8 @@ _BONES = {
     "Thumb": ((21.0, 20.0, -8.0), (45.0, 33.0, 27.0), (50.0, 37.0, 30.0), (-17.0, -11.0, -9.0)),
 }
 _THUMB_ROLL_DEGREES = 52.0
+GIRTH = {"Index": 1.04, "Middle": 1.07, "Pinky": 0.9, "Ring": 1.02, "Thumb": 1.04}
+"""How stout each finger is, relative to the measures in `flesh` and `contact`."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def skeleton() -> Skeleton:
 def bone_frame(azimuth: float, elevation: float, roll: float) -> Float[np.ndarray, "3 3"]:
     """Axes of a bone as columns (along, flexion axis, back); angles in radians.
 
-    `roll` turns the back of the finger about the bone, away from the thumb side's opposite.
+    `roll` turns the back of the finger about the bone, to the thumb side.
     """
     along = np.array(
         [
