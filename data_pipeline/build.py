@@ -76,8 +76,10 @@ def interhand26m_request(options: argparse.Namespace) -> building.Request:
             f"{raw_dir / 'annotations'} has none of the splits {', '.join(interhand26m.SPLITS)}. "
             "--raw_dir must be the folder that holds images/ and annotations/."
         )
-    ids = {split: _annotation_ids(options, split) for split in splits}
-    sources = [
+    id_lists = {split: _id_list(options, split) for split in splits}
+    ids = {split: path and _annotation_ids(path) for split, path in id_lists.items()}
+    sources = [path for path in id_lists.values() if path]
+    sources += [
         path for split in splits for path in interhand26m.annotation_files(raw_dir, split).values()
     ]
     return building.Request(
@@ -88,12 +90,7 @@ def interhand26m_request(options: argparse.Namespace) -> building.Request:
             "https://mks0601.github.io/InterHand2.6M/"
         ),
         splits=splits,
-        options={
-            "boxes": options.boxes,
-            "annotation_ids": {
-                split: len(values) for split, values in ids.items() if values is not None
-            },
-        },
+        options={"boxes": options.boxes},
         source_files=sources,
         read_split=lambda split, track: interhand26m.read_index(
             raw_dir,
@@ -125,7 +122,7 @@ def hic_request(options: argparse.Namespace) -> building.Request:
     )
 
 
-def _annotation_ids(options: argparse.Namespace, split: str) -> np.ndarray | None:
+def _id_list(options: argparse.Namespace, split: str) -> Path | None:
     if options.subset not in interhand26m.ID_LIST_SUBSETS:
         return None
     if options.annotation_ids is None:
@@ -133,7 +130,10 @@ def _annotation_ids(options: argparse.Namespace, split: str) -> np.ndarray | Non
             f"Subset {options.subset!r} is a list of annotation ids that you supply: "
             f"--annotation_ids='…/aid_{options.subset}_{{split}}.txt', one id a line."
         )
-    path = Path(options.annotation_ids.replace("{split}", split))
+    return Path(options.annotation_ids.replace("{split}", split))
+
+
+def _annotation_ids(path: Path) -> np.ndarray:
     try:
         return np.array(path.read_text().split(), dtype=np.int64)
     except FileNotFoundError:

@@ -98,10 +98,16 @@ def build(
     final.parent.mkdir(parents=True, exist_ok=True)
     identity = _identity(request)
     with _locked(final.with_name(final.name + ".lock")):
-        if final.exists() and not overwrite:
-            _check_same(final, identity)
-            shutil.rmtree(incomplete, ignore_errors=True)
-            return final
+        if final.exists():
+            if _identity_of(final) == identity:
+                logger.info("%s is built already, from these very files", final)
+                shutil.rmtree(incomplete, ignore_errors=True)
+                return final
+            if not overwrite:
+                raise DataError(
+                    f"{final} was built from other files or with other options (see its {REPORT}). "
+                    "Give another --data_dir, or --overwrite to replace it."
+                )
         _start_or_continue(incomplete, identity)
         folder = incomplete / "dataset"
         folder.mkdir(exist_ok=True)
@@ -117,14 +123,9 @@ def build(
     return final
 
 
-def _check_same(final: Path, identity: Mapping[str, Any]) -> None:
+def _identity_of(final: Path) -> Any:
     report = final / REPORT
-    if not report.exists() or json.loads(report.read_text())["request"] != identity:
-        raise DataError(
-            f"{final} was built from other files or with other options (see its {REPORT}). "
-            "Give another --data_dir, or --overwrite to replace it."
-        )
-    logger.info("%s is built already, from these very files", final)
+    return json.loads(report.read_text())["request"] if report.exists() else None
 
 
 def _build_split(
@@ -303,8 +304,7 @@ def _write_metadata(request: Request, folder: Path, infos: Sequence[tfds.core.Sp
 
 
 def _put_in_place(incomplete: Path, final: Path) -> None:
-    replaced = incomplete / "replaced"
     if final.exists():
-        final.rename(replaced)
+        final.rename(incomplete / "replaced")
     (incomplete / "dataset").rename(final)
     shutil.rmtree(incomplete)

@@ -10,7 +10,6 @@ from typing import Literal
 
 import msgspec
 import numpy as np
-import trimesh
 
 from data_pipeline import boxes
 from data_pipeline.building import Index
@@ -183,6 +182,8 @@ def read_mesh(path: Path) -> np.ndarray:
     Raises:
       DataError: the file is missing, cut short or of another mesh.
     """
+    import trimesh  # takes a second that only this dataset needs
+
     try:
         mesh = trimesh.load_mesh(path, file_type="ply", process=False, maintain_order=True)
         vertices = np.asarray(mesh.vertices, np.float32)

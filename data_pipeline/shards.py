@@ -1,8 +1,8 @@
 """Writes a split's records into ArrayRecord shards with several processes.
 
 The order of the records is one global shuffle, the same in every build. A shard is written beside
-its place and renamed when it is whole; a note then says what became of its records. A shard that
-has its note is not written again, unless images were left out of it that may be there now.
+its place and renamed when it is whole; a note then says what became of its records. A shard
+that has its note is not written again, unless images were left out of it that may be there now.
 """
 
 import concurrent.futures
@@ -94,7 +94,8 @@ def write_shards(
 
 
 def _is_done(job: ShardJob) -> bool:
-    return Path(job.note).exists() and not _read_note(job).bad_images
+    found = Path(job.note).exists() and Path(job.path).exists()
+    return found and not _read_note(job).bad_images
 
 
 def _read_note(job: ShardJob) -> ShardResult:

@@ -1,0 +1,424 @@
+"""From a raw tree to shards on disk: whole or absent, the same bytes every time."""
+
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core.example_serializer import ExampleSerializer
+from tiny_tree import jpeg, tiny_tree
+
+from data_pipeline import build, building, shards
+from data_pipeline.datasets import RecordSource, find_dataset
+from data_pipeline.errors import DataError
+from data_pipeline.interhand26m import read_index
+from data_pipeline.records import (
+    BUILDER_VERSION,
+    RecordSerializer,
+    RecordTable,
+    record_features,
+)
+
+CAPTURE = "Capture0/ROM01/cam400260"
+
+
+@pytest.fixture(scope="module")
+def tree_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A raw tree of 24 train and 4 test images."""
+    folder = tmp_path_factory.mktemp("raw")
+    tiny_tree("train", frames=6, cameras=2).write(folder)
+    tiny_tree("test", frames=1, cameras=2, seed=1).write(folder)
+    return folder
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shards of eight records, so that a tiny dataset has several."""
+    monkeypatch.setattr(shards, "SMALL_SHARD_RECORDS", 8)
+
+
+def run(raw_dir: Path, data_dir: Path, *options: str, workers: int = 1) -> Path:
+    arguments = [f"--raw_dir={raw_dir}", f"--data_dir={data_dir}", f"--workers={workers}"]
+    assert build.main(["interhand26m", *arguments, *options]) == 0
+    return data_dir / "interhand26m" / "all" / BUILDER_VERSION
+
+
+def fail(raw_dir: Path, data_dir: Path, capsys: pytest.CaptureFixture, *options: str) -> str:
+    arguments = [f"--raw_dir={raw_dir}", f"--data_dir={data_dir}", "--workers=1"]
+    assert build.main(["interhand26m", *arguments, *options]) == 1
+    assert not (data_dir / "interhand26m" / "all" / BUILDER_VERSION).exists()
+    return capsys.readouterr().err
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def report_of(folder: Path) -> dict:
+    return json.loads((folder / building.REPORT).read_text())
+
+
+def test_tfds_reads_back_every_record_with_its_own_bytes(tree_dir, tmp_path):
+    folder = run(tree_dir, tmp_path)
+    builder = tfds.builder_from_directory(folder)
+    assert (builder.name, str(builder.version)) == ("interhand26m", BUILDER_VERSION)
+    decoders = {"image": tfds.decode.SkipDecoding()}
+    for split in ("train", "test"):
+        table = read_index(tree_dir, split).table
+        source = builder.as_data_source(split, decoders=decoders)
+        found = {record["annotation_id"]: record for record in source}
+        assert len(source) == len(found) == len(table)
+        for i in range(len(table)):
+            expected = table.record(i)
+            record = found[int(expected["annotation_id"])]
+            assert record["image"] == table.image_path(i).read_bytes()
+            for name, value in expected.items():
+                value = value.encode() if isinstance(value, str) else value
+                np.testing.assert_array_equal(record[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize("with_vertices", [False, True])
+def test_serializer_writes_what_tfds_writes(tree_dir, with_vertices):
+    features = record_features(with_vertices=with_vertices)
+    record = read_index(tree_dir, "train").table.record(0) | {"image": jpeg(0)}
+    if with_vertices:
+        vertices = np.random.default_rng(0).normal(size=(2, 778, 3)).astype(np.float32)
+        record |= {"mano_vertices_m": vertices, "mano_vertices_valid": np.array([True, False])}
+    serializer = ExampleSerializer(features.get_serialized_info())
+    example = serializer.get_tf_example(features.encode_example(record))
+    assert RecordSerializer(features)(record) == example.SerializeToString(deterministic=True)
+
+
+def test_a_table_survives_saving(tree_dir, tmp_path):
+    table = read_index(tree_dir, "train").table.select(np.array([5, 2]))
+    table.save(tmp_path / "table")
+    loaded = RecordTable.load(tmp_path / "table")
+    assert len(loaded) == 2
+    for i in range(2):
+        assert loaded.image_path(i) == table.image_path(i)
+        for name, value in table.record(i).items():
+            np.testing.assert_array_equal(loaded.record(i)[name], value, err_msg=name)
+
+
+def test_two_builds_are_the_same_byte_for_byte_whatever_the_workers(
+    tree_dir, tmp_path, small_shards
+):
+    first = files_of(run(tree_dir, tmp_path / "one", workers=1))
+    second = files_of(run(tree_dir, tmp_path / "two", workers=2))
+    assert len([name for name in first if "train.array_record" in name]) == 3
+    assert first == second
+    assert not list((tmp_path / "two/interhand26m/all").glob("*.incomplete*"))
+
+
+def test_records_are_shuffled_globally(tree_dir, tmp_path, small_shards):
+    source = RecordSource(run(tree_dir, tmp_path), "train")
+    ids = [source[i]["annotation_id"] for i in range(len(source))]
+    assert sorted(ids) == list(range(24))
+    assert all(sorted(ids[i : i + 8]) != list(range(i, i + 8)) for i in (0, 8, 16))
+    # The order is part of the format: it may not change with numpy.
+    assert shards.shuffled_order(8).tolist() == [4, 3, 1, 6, 7, 2, 5, 0]
+
+
+def test_shards_are_of_a_sane_size():
+    bounds = shards.shard_bounds(1_361_062, 47_000)
+    sizes = np.array([stop - start for start, stop in bounds])
+    assert sizes.sum() == 1_361_062
+    assert 200 << 20 < sizes.mean() * 47_000 <= 256 << 20
+    assert sizes.max() - sizes.min() <= 1
+    assert shards.shard_bounds(3, 47_000) == [(0, 3)]
+
+
+def test_report(tree_dir, tmp_path, capsys):
+    folder = run(tree_dir, tmp_path)
+    report = report_of(folder)
+    assert report["request"]["config"] == "all"
+    assert report["splits"]["train"]["counts"]["records"] == 24
+    assert report["splits"]["test"]["hand_types"] == {"right": 0, "left": 0, "interacting": 4}
+    printed = capsys.readouterr().out
+    assert "dropped: box misses the image" in printed
+    assert str(folder) in printed
+
+
+# Bad images
+
+
+def _spoiled(case: str) -> bytes | None:
+    if case == "missing":
+        return None
+    if case == "empty":
+        return b""
+    if case == "cut short":
+        return jpeg(0)[:-200]
+    if case == "no image":
+        return b"<html>404</html>"
+    return jpeg(0, width=48)
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("missing", "missing"),
+        ("empty", "empty"),
+        ("cut short", "unreadable or cut short"),
+        ("no image", "unreadable or cut short"),
+        ("another size", "48×64 pixels, annotated as 96×64"),
+    ],
+)
+def test_bad_images_are_named_and_counted_up_to_a_limit(tree_dir, tmp_path, capsys, case, message):
+    raw_dir = tmp_path / "raw"
+    shutil.copytree(tree_dir, raw_dir)
+    spoiled = raw_dir / "images/train" / CAPTURE / "image20003.jpg"
+    content = _spoiled(case)
+    spoiled.unlink()
+    if content is not None:
+        spoiled.write_bytes(content)
+    error = fail(raw_dir, tmp_path / "data", capsys)
+    assert "1 bad images, 0 allowed" in error
+    assert f"image20003.jpg: {message}" in error
+    assert "--max_bad_images" in error
+
+    folder = run(raw_dir, tmp_path / "data", "--max_bad_images=1")
+    facts = report_of(folder)["splits"]["train"]
+    assert facts["counts"]["records"] == 23
+    assert facts["counts"]["dropped: bad image"] == 1
+    assert message in facts["bad_images"][0]
+    assert f"image20003.jpg: {message}" in capsys.readouterr().out
+
+
+def test_restored_images_are_taken_by_the_next_run(tree_dir, tmp_path, capsys, small_shards):
+    raw_dir = tmp_path / "raw"
+    shutil.copytree(tree_dir, raw_dir)
+    spoiled = sorted((raw_dir / "images/train").rglob("*.jpg"))[::6]
+    contents = [path.read_bytes() for path in spoiled]
+    for path in spoiled:
+        path.write_bytes(b"")
+    assert "bad images, 2 allowed" in fail(raw_dir, tmp_path / "a", capsys, "--max_bad_images=2")
+    for path, content in zip(spoiled, contents, strict=True):
+        path.write_bytes(content)
+    assert files_of(run(raw_dir, tmp_path / "a")) == files_of(run(tree_dir, tmp_path / "b"))
+
+
+def test_dark_images_are_left_out_of_interacting_mano_only(tmp_path):
+    tree = tiny_tree(frames=2, cameras=1)
+    tree.brightness = {f"{CAPTURE}/image20000.jpg": 4, f"{CAPTURE}/image20003.jpg": 16}
+    raw_dir = tree.write(tmp_path / "raw")
+    assert report_of(run(raw_dir, tmp_path))["splits"]["train"]["counts"]["records"] == 4
+    run(raw_dir, tmp_path, "--subset=interacting_mano")
+    folder = find_dataset(tmp_path, "interhand26m/interacting_mano")
+    counts = report_of(folder)["splits"]["train"]["counts"]
+    assert (counts["records"], counts["dropped: dark image"]) == (3, 1)
+
+
+def test_subset_by_a_list_of_ids(tree_dir, tmp_path, capsys):
+    (tmp_path / "ids_train.txt").write_text("3\n17\n")
+    (tmp_path / "ids_test.txt").write_text("0\n")
+    options = ["--subset=human_annot", f"--annotation_ids={tmp_path}/ids_{{split}}.txt"]
+    run(tree_dir, tmp_path, *options)
+    source = RecordSource(find_dataset(tmp_path, "interhand26m/human_annot"), "train")
+    assert sorted(source[i]["annotation_id"] for i in range(len(source))) == [3, 17]
+
+    (tmp_path / "ids_train.txt").write_text("3\n")  # another list is another dataset
+    arguments = [f"--raw_dir={tree_dir}", f"--data_dir={tmp_path}", *options]
+    assert build.main(["interhand26m", *arguments]) == 1
+    assert "was built from other files" in capsys.readouterr().err
+    assert "--annotation_ids=" in fail(tree_dir, tmp_path, capsys, "--subset=machine_annot")
+    (tmp_path / "ids_train.txt").unlink()
+    assert "ids_train.txt, given by --annotation_ids" in fail(tree_dir, tmp_path, capsys, *options)
+    (tmp_path / "ids_train.txt").write_text("three")
+    assert "not a list of annotation ids" in fail(tree_dir, tmp_path, capsys, *options)
+
+
+# What is there already
+
+
+def test_a_finished_build_is_left_alone_and_never_replaced_unasked(tree_dir, tmp_path, capsys):
+    folder = run(tree_dir, tmp_path)
+    times = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    run(tree_dir, tmp_path)
+    assert times == {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    arguments = [f"--raw_dir={tree_dir}", f"--data_dir={tmp_path}", "--boxes=joints"]
+    assert build.main(["interhand26m", *arguments]) == 1
+    assert "--overwrite to replace it" in capsys.readouterr().err
+    assert times == {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    run(tree_dir, tmp_path, "--boxes=joints", "--overwrite")
+    assert report_of(folder)["request"]["boxes"] == "joints"
+    assert not list(folder.parent.glob("*.incomplete*"))
+
+
+def test_a_build_of_another_version_is_refused(tree_dir, tmp_path):
+    folder = run(tree_dir, tmp_path)
+    folder.rename(folder.with_name("0.9.0"))
+    with pytest.raises(DataError, match=r"was built by version 0\.9\.0 .* Build it again"):
+        find_dataset(tmp_path, "interhand26m")
+
+
+def test_an_unfinished_an_unknown_and_an_empty_dataset_are_told_apart(tree_dir, tmp_path):
+    with pytest.raises(DataError, match=r"has no dataset hic/all, only none\. Build it with"):
+        find_dataset(tmp_path, "hic")
+    folder = run(tree_dir, tmp_path)
+    with pytest.raises(DataError, match=r"has no dataset hic/all, only interhand26m/all\."):
+        find_dataset(tmp_path, "hic")
+    with pytest.raises(DataError, match="has no split 'val', only train, test"):
+        RecordSource(folder, "val")
+    folder.rename(folder.with_name(folder.name + ".incomplete"))
+    with pytest.raises(DataError, match="is not finished: its build was interrupted"):
+        find_dataset(tmp_path, "interhand26m")
+
+
+def test_one_build_at_a_time(tree_dir, tmp_path, capsys):
+    folder = tmp_path / "interhand26m" / "all"
+    folder.mkdir(parents=True)
+    with building._locked(folder / f"{BUILDER_VERSION}.lock"):
+        assert "Another process is building" in fail(tree_dir, tmp_path, capsys)
+
+
+def test_wrong_raw_dir_and_split(tree_dir, tmp_path, capsys):
+    assert "--raw_dir must be the folder" in fail(tmp_path, tmp_path, capsys)
+    assert "has no split 'val'" in fail(tree_dir, tmp_path, capsys, "--splits=train,val")
+
+
+# Disks
+
+
+def test_too_small_a_disk_is_noticed_before_writing(tree_dir, tmp_path, capsys, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    error = fail(tree_dir, tmp_path, capsys)
+    assert "GiB more and the disk has 0.0 GiB. Make room" in error
+
+
+def test_a_disk_that_fills_up_leaves_nothing_that_looks_whole(tree_dir, tmp_path, capsys):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # less than a shard
+    try:
+        error = fail(tree_dir, tmp_path, capsys)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "cannot be written" in error
+    assert "If the disk is full, make room and run the same command again" in error
+    assert not list(tmp_path.rglob("*.array_record-*"))
+    folder = run(tree_dir, tmp_path)
+    assert report_of(folder)["splits"]["train"]["counts"]["records"] == 24
+
+
+# Interruptions
+
+_SLOW_BUILD = """
+import sys, time
+from data_pipeline import build, shards
+shards.SMALL_SHARD_RECORDS = 8
+write = shards._write_record
+def slowly(*arguments):
+    time.sleep(0.02)
+    write(*arguments)
+shards._write_record = slowly
+sys.exit(build.main(sys.argv[1:]))
+"""
+
+
+def _start_build(raw_dir: Path, data_dir: Path) -> subprocess.Popen:
+    arguments = ["interhand26m", f"--raw_dir={raw_dir}", f"--data_dir={data_dir}", "--workers=1"]
+    return subprocess.Popen(
+        [sys.executable, "-c", _SLOW_BUILD, *arguments],
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def _kill_and_finish(tree_dir: Path, folder: Path, seconds: list[float]) -> None:
+    """Kills a build after so many seconds of writing, again and again; then lets it end."""
+    reference = files_of(run(tree_dir, folder / "whole"))
+    data_dir = folder / "killed"
+    final = data_dir / "interhand26m" / "all" / BUILDER_VERSION
+    for delay in seconds:
+        process = _start_build(tree_dir, data_dir)
+        request = final.with_name(final.name + ".incomplete") / "request.json"
+        while process.poll() is None and not request.exists():
+            time.sleep(0.005)
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if final.exists():
+            assert files_of(final) == reference
+        else:
+            with pytest.raises(DataError, match=r"interrupted|has no dataset"):
+                find_dataset(data_dir, "interhand26m")
+    assert _start_build(tree_dir, data_dir).wait() == 0
+    assert files_of(final) == reference
+    assert [path.name for path in final.parent.iterdir()] == [final.name]
+
+
+def test_killed_twice(tree_dir, tmp_path, small_shards):
+    _kill_and_finish(tree_dir, tmp_path, [0.05, 0.35])
+
+
+@pytest.mark.slow
+def test_killed_at_ten_random_moments(tree_dir, tmp_path, small_shards):
+    delays = random.Random(os.getpid())
+    _kill_and_finish(tree_dir, tmp_path, [delays.uniform(0, 0.8) for _ in range(10)])
+
+
+@pytest.mark.parametrize("step", ["before the rename", "between the renames", "after the rename"])
+def test_interrupted_as_it_is_put_in_place(tree_dir, tmp_path, monkeypatch, step):
+    """An overwriting build: the old dataset or the new one, or a build to go on with."""
+    old = files_of(run(tree_dir, tmp_path))
+    new = files_of(run(tree_dir, tmp_path / "reference", "--boxes=joints"))
+    rename = Path.rename
+
+    class KilledError(BaseException):
+        pass
+
+    def killed_rename(path: Path, target: Path) -> Path:
+        if step == "before the rename" and Path(target).name == "replaced":
+            raise KilledError
+        if step == "between the renames" and path.name == "dataset":
+            raise KilledError
+        result = rename(path, target)
+        if step == "after the rename" and path.name == "dataset":
+            raise KilledError
+        return result
+
+    monkeypatch.setattr(Path, "rename", killed_rename)
+    with pytest.raises(KilledError):
+        run(tree_dir, tmp_path, "--boxes=joints", "--overwrite")
+    monkeypatch.undo()
+    final = tmp_path / "interhand26m" / "all" / BUILDER_VERSION
+    assert not final.exists() or files_of(final) in (old, new)
+    folder = run(tree_dir, tmp_path, "--boxes=joints", "--overwrite")
+    assert files_of(folder) == new
+    assert [path.name for path in final.parent.iterdir()] == [final.name]
+
+
+def test_workers_end_with_a_killed_build(tree_dir, tmp_path):
+    """Orphans would write into the next run's folder."""
+    script = _SLOW_BUILD.replace("0.02", "30")
+    script = script.replace("sys.exit", "if __name__ == '__main__': sys.exit")
+    path = tmp_path / "slow_build.py"
+    path.write_text(script)
+    arguments = [f"--raw_dir={tree_dir}", f"--data_dir={tmp_path}", "--workers=2"]
+    process = subprocess.Popen(
+        [sys.executable, path, "interhand26m", *arguments],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        stderr=subprocess.DEVNULL,
+    )
+    pattern = "*.unfinished"
+    while process.poll() is None and len(list(tmp_path.rglob(pattern))) < 2:
+        time.sleep(0.05)
+    workers = {int(path.name.split(".")[-2]) for path in tmp_path.rglob(pattern)}
+    assert len(workers) == 2
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{worker}").exists() for worker in workers):
+        assert time.monotonic() < deadline, "a worker outlived its parent"
+        time.sleep(0.05)
