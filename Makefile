@@ -1,0 +1,34 @@
+# make demo       the whole job on an embedded stand-in hand and dataset
+# make test       lint, types and tests
+# make test-slow  the tests that take minutes each
+# PYTHON=python3.13 chooses the interpreter: 3.11, 3.12 or 3.13
+
+PYTHON ?= python3
+VENV := .venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+RUN := $(VENV)/bin/python
+OUT := outputs/demo
+
+.PHONY: demo test test-slow
+
+demo: $(VENV)/run.ready
+	$(RUN) -m data_pipeline.stand_in_dataset --raw_dir=$(OUT)/raw
+	$(RUN) -m data_pipeline.build interhand26m --raw_dir=$(OUT)/raw --data_dir=$(OUT)/datasets
+	$(RUN) -m er_jax.demo --raw_dir=$(OUT)/raw --data_dir=$(OUT)/datasets --workdir=$(OUT)/run
+
+test: $(VENV)/test.ready
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(RUN) -m pytest
+
+test-slow: $(VENV)/test.ready
+	$(RUN) -m pytest -m slow
+
+$(VENV)/run.ready: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --requirement requirements.txt
+	touch $@
+
+$(VENV)/test.ready: $(VENV)/run.ready requirements-test.txt
+	$(RUN) -m pip install --quiet --requirement requirements-test.txt
+	touch $@

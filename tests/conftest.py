@@ -1,0 +1,45 @@
+"""What several tests share: a compilation cache, a small stand-in dataset, the tiny config."""
+
+from pathlib import Path
+
+import jax
+import pytest
+from ml_collections import ConfigDict
+
+from configs.tiny import get_config
+from data_pipeline import build
+from data_pipeline.stand_in_dataset import Settings, write_dataset
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Programs that several tests compile are compiled once."""
+    folder = tmp_path_factory.mktemp("compiled")
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def raw_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A raw stand-in dataset of a few pictures."""
+    folder = tmp_path_factory.mktemp("raw")
+    write_dataset(folder, Settings(train=24, val=6, test=8), workers=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_dir(raw_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The raw stand-in dataset, built."""
+    folder = tmp_path_factory.mktemp("datasets")
+    arguments = ["interhand26m", f"--raw_dir={raw_dir}", f"--data_dir={folder}"]
+    assert build.main(arguments) == 0
+    return folder
+
+
+@pytest.fixture
+def tiny_config(data_dir: Path) -> ConfigDict:
+    """`configs/tiny.py` on the small dataset."""
+    config = get_config()
+    config.data_dir = str(data_dir)
+    return config
