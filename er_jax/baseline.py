@@ -74,6 +74,17 @@ def _sums(
     }
 
 
+def rest_hands(hands: HandModel) -> MeanHands:
+    """The hand model's own mean pose and shape, unturned, both wrists in one place."""
+    fingers = axis_angle_to_matrix(hands.mean_pose.reshape(len(HANDS), 15, 3))
+    root = jnp.broadcast_to(jnp.eye(3), (len(HANDS), 1, 3, 3))
+    return MeanHands(
+        rotations=np.asarray(jnp.concatenate([root, fingers], axis=1)),
+        betas=np.zeros((len(HANDS), 10)),
+        rel_trans=np.zeros(3),
+    )
+
+
 def constant_prediction(hands: HandModel, mean: MeanHands, batch_size: int) -> ReconstructedMeshes:
     """The mean hands as the prediction of each sample of a batch."""
     mesh = hand_forward(hands, jnp.asarray(mean.betas), jnp.asarray(mean.rotations))

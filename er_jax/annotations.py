@@ -1,0 +1,108 @@
+"""A split's annotations without its pictures: for baselines, predictions files and breakdowns."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_pipeline.augmentation import Augmentation, image_to_crop
+from data_pipeline.datasets import RecordSource, find_dataset
+from data_pipeline.images import decode_image
+from data_pipeline.records import BOX_SOURCES, TEXT_FIELDS
+
+Sample = dict[str, Any]
+"""A record's numeric fields as numpy arrays, one sample or a batch."""
+
+INPUT_SIZE_PX = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class AnnotatedSplit:
+    """The records of a split in their own order.
+
+    Attributes:
+        data_dir: where the TFDS datasets were built.
+        dataset: `name` or `name/config`.
+        split: such as `test`.
+        batch_size: the last batch is filled up with copies of its last sample, and masked.
+    """
+
+    data_dir: str | Path
+    dataset: str
+    split: str
+    batch_size: int = 64
+
+    def __len__(self) -> int:
+        """Batches in a pass."""
+        return -(-len(self._source) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Batches as `data_pipeline.loader` gives them at 256 pixels, but without `image`."""
+        for start in range(0, len(self._source), self.batch_size):
+            stop = min(start + self.batch_size, len(self._source))
+            records = [self._source[index] for index in range(start, stop)]
+            records += records[-1:] * (self.batch_size - len(records))
+            samples = [_numbers(record) for record in records]
+            batch = {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
+            batch["sample_mask"] = np.arange(self.batch_size) < stop - start
+            yield batch
+
+    @property
+    def sample_count(self) -> int:
+        return len(self._source)
+
+    @property
+    def sample_ids(self) -> np.ndarray:
+        """Annotation ids in the records' order."""
+        return self.labels.sample_id
+
+    @functools.cached_property
+    def labels(self) -> "Labels":
+        """What the records say of each sample in words."""
+        records = map(self._source.__getitem__, range(len(self._source)))
+        rows = [_label(record) for record in records]
+        columns = zip(*rows, strict=True)
+        return Labels(*(np.array(column) for column in columns))
+
+    def picture(self, index: int) -> tuple[np.ndarray, Sample]:
+        """One record's whole picture, RGB, and its numbers without a batch axis."""
+        record = self._source[index]
+        return decode_image(record["image"]), _numbers(record)
+
+    @functools.cached_property
+    def _source(self) -> RecordSource:
+        return RecordSource(find_dataset(self.data_dir, self.dataset), self.split)
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """Of each sample of a split, in the records' order."""
+
+    sample_id: np.ndarray
+    camera: np.ndarray
+    sequence: np.ndarray
+    """`capture/seq_name`."""
+    box_source: np.ndarray
+
+
+def _label(record: Mapping[str, Any]) -> tuple[int, str, str, str]:
+    capture, name, camera = (record[field].decode() for field in ("capture", "seq_name", "camera"))
+    sequence = f"{capture}/{name}" if capture else name
+    return record["annotation_id"], camera, sequence, BOX_SOURCES[record["bbox_source"]]
+
+
+def _numbers(record: Mapping[str, Any]) -> Sample:
+    sample = {
+        name: np.asarray(value)
+        for name, value in record.items()
+        if name != "image" and name not in TEXT_FIELDS
+    }
+    img2bb = image_to_crop(
+        record["bbox_px"], record["image_size_px"][0], Augmentation(), INPUT_SIZE_PX
+    )
+    sample["img2bb"] = img2bb.astype(np.float32)
+    sample["augmentation"] = np.array([1, 0, 0], np.float32)
+    return {k: v.astype(np.int32) if v.dtype == np.int64 else v for k, v in sample.items()}

@@ -1,0 +1,1 @@
+"""Reports of evaluations: numbers, breakdowns, comparisons, pictures, and where they come from."""

@@ -1,0 +1,48 @@
+"""Where numbers come from: what two tables must agree in to be compared."""
+
+import hashlib
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from er_jax.mano import HANDS, HandModel
+
+
+def hand_model_facts(hands: HandModel) -> dict[str, Any]:
+    """Which hand model was evaluated with: files by their hash, arrays by theirs."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(hands):
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    files = {side: sha for side, sha in zip(HANDS, hands.sha256, strict=True) if sha}
+    return {
+        "hand_model": "MANO files" if files else "stand-in",
+        "hand_model_files_sha256": files or None,
+        "hand_model_sha256": digest.hexdigest(),
+    }
+
+
+def software_facts() -> dict[str, Any]:
+    """Versions of what computed the numbers."""
+    return {
+        "jax": jax.__version__,
+        "numpy": np.__version__,
+        "code_commit": _commit(),
+        "device": jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+        "hosts": jax.process_count(),
+    }
+
+
+def _commit() -> str | None:
+    """The code's git commit, marked where files differ from it; None outside a repository."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        found = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()

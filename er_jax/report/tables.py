@@ -1,0 +1,83 @@
+"""The report's numbers as flat rows, as CSV, and as a row of a paper's table."""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from er_jax.mano import HAND21, HANDS
+from er_jax.metric_summary import PCK_THRESHOLDS_MM
+from er_jax.report.breakdowns import Breakdown
+
+PAPER_COLUMNS = {
+    "scale_aligned/MPJPE/all": "MPJPE (scale)",
+    "scale_aligned/MPVPE/all": "MPVPE (scale)",
+    "wrist_aligned/MPJPE/all": "MPJPE (wrist)",
+    "wrist_aligned/MPVPE/all": "MPVPE (wrist)",
+    "wrist_aligned/MRRPE/interacting": "MRRPE",
+    "procrustes/PA-MPJPE/all": "PA-MPJPE",
+    "procrustes/PA-MPVPE/all": "PA-MPVPE",
+}
+"""What the Markdown row holds, mm; the alignment is part of a column's name."""
+
+_COLUMNS = ("method", "protocol", "metric", "subset", "group", "value", "count")
+
+
+def csv_table(
+    summaries: Mapping[str, Mapping[str, Any]], broken_down: Mapping[str, Sequence[Breakdown]]
+) -> str:
+    """Every number in long form: one a line, with the group of samples or joints it is of."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for method, summary in summaries.items():
+        writer.writerows((method, *row) for row in _summary_rows(summary))
+    for method, parts in broken_down.items():
+        writer.writerows((method, *row) for part in parts for row in _breakdown_rows(part))
+    return buffer.getvalue()
+
+
+def _summary_rows(summary: Mapping[str, Any]) -> Iterator[tuple]:
+    joints = [f"{hand} {joint}" for hand in HANDS for joint in HAND21]
+    for protocol, metrics in summary.items():
+        for metric, subsets in metrics.items():
+            for subset, number in subsets.items():
+                path, count = (protocol, metric, subset), number["count"]
+                yield *path, "", number["value"], count
+                for kind in ("per_hand", "per_finger"):
+                    for name, value in number.get(kind, {}).items():
+                        yield *path, name, value, count
+                per_joint = zip(
+                    joints,
+                    number.get("per_joint", ()),
+                    number.get("per_joint_count", ()),
+                    strict=False,
+                )
+                yield from ((*path, joint, value, n) for joint, value, n in per_joint)
+                for threshold, share in zip(
+                    PCK_THRESHOLDS_MM, number.get("curve", ()), strict=False
+                ):
+                    yield *path, f"within {threshold} mm", share, count
+
+
+def _breakdown_rows(breakdown: Breakdown) -> Iterator[tuple]:
+    for label, group in breakdown.groups.items():
+        for metric, value in group.items():
+            if metric != "samples":
+                yield *metric.split("/"), f"{breakdown.trait}: {label}", value, group["samples"]
+
+
+def markdown_row(summaries: Mapping[str, Mapping[str, Any]], caption: str) -> str:
+    """A table in Markdown with one row a method, errors in mm."""
+    head = ["Method", "samples", *PAPER_COLUMNS.values()]
+    lines = [
+        f"<!-- {caption}; all in mm -->",
+        "| " + " | ".join(head) + " |",
+        "|" + "---|" * len(head),
+    ]
+    for method, summary in summaries.items():
+        numbers = [summary[p][m][s] for p, m, s in (path.split("/") for path in PAPER_COLUMNS)]
+        values = ["–" if n["value"] is None else f"{n['value']:.2f}" for n in numbers]
+        samples = max(number["count"] for number in numbers)
+        lines.append("| " + " | ".join([method, f"{samples:,}", *values]) + " |")
+    return "\n".join(lines) + "\n"

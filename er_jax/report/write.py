@@ -1,0 +1,101 @@
+"""Writes a report: page, numbers and the errors of every sample, into one folder."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from er_jax.mano import HandModel
+from er_jax.metric_summary import PCK_THRESHOLDS_MM, summarize
+from er_jax.report.breakdowns import breakdowns
+from er_jax.report.comparison import Comparison, compare
+from er_jax.report.evaluated import Evaluated, save_errors
+from er_jax.report.page import html_page
+from er_jax.report.pictures import SamplePicture
+from er_jax.report.tables import csv_table, markdown_row
+
+PAGE, NUMBERS, TABLE, ROW = "report.html", "numbers.json", "numbers.csv", "row.md"
+
+
+def write_report(
+    folder: Path,
+    title: str,
+    methods: Sequence[Evaluated],
+    *,
+    hands: HandModel,
+    baselines: Sequence[Evaluated] = (),
+    pictures: Sequence[SamplePicture] = (),
+    unit: str = "sequence",
+) -> Path:
+    """Writes `report.html`, `numbers.json`, `numbers.csv`, `row.md` and each method's errors.
+
+    Args:
+        folder: is made; files of an earlier report in it are replaced.
+        title: of the page.
+        methods: the first is the one the page is about; several are compared with it.
+        hands: the hand model evaluated with.
+        baselines: stand beside the methods, without intervals.
+        pictures: of the first method's samples.
+        unit: what the intervals are drawn from: "sequence" or "sample".
+
+    Returns:
+        The page.
+
+    Raises:
+        ValueError: two methods have one name, or they cannot be compared.
+    """
+    everything = [*methods, *baselines]
+    names = [method.name for method in everything]
+    if len(set(names)) != len(names):
+        raise ValueError(f"two methods have one name among {names}")
+    summaries = {method.name: summarize(method.errors) for method in everything}
+    provenance = {method.name: method.provenance for method in everything}
+    broken_down = {method.name: breakdowns(method) for method in methods}
+    comparison = compare(methods, unit=unit) if len(methods) > 1 else None
+    numbers = {
+        "unit": "mm",
+        "pck_thresholds_mm": PCK_THRESHOLDS_MM,
+        "provenance": provenance,
+        "results": summaries,
+        "breakdowns": {
+            name: {part.trait: part.groups for part in parts} for name, parts in broken_down.items()
+        },
+        "comparison": _plain(comparison),
+    }
+    first = methods[0].provenance
+    caption = ", ".join(
+        str(first.get(key)) for key in ("dataset", "split", "checkpoint_step", "hand_model_sha256")
+    )
+    page = html_page(
+        title,
+        summaries=summaries,
+        provenance=provenance,
+        broken_down=broken_down[methods[0].name],
+        comparison=comparison,
+        pictures=pictures,
+        hands=hands,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    for method in methods:
+        save_errors(folder / f"{_file_name(method.name)}.errors.npz", method)
+    _write(folder / NUMBERS, json.dumps(numbers, indent=1, allow_nan=False) + "\n")
+    _write(folder / TABLE, csv_table(summaries, broken_down))
+    _write(folder / ROW, markdown_row(summaries, caption))
+    return _write(folder / PAGE, page)
+
+
+def _plain(comparison: Comparison | None) -> Any:
+    return None if comparison is None else dataclasses.asdict(comparison)
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "method"
+
+
+def _write(path: Path, text: str) -> Path:
+    beside = path.with_name(path.name + ".tmp")
+    beside.write_text(text, encoding="utf-8")
+    beside.rename(path)
+    return path
