@@ -185,7 +185,8 @@ def read_mesh(path: Path) -> np.ndarray:
     import trimesh  # takes a second that only this dataset needs
 
     try:
-        mesh = trimesh.load_mesh(path, file_type="ply", process=False, maintain_order=True)
+        with path.open("rb") as file:
+            mesh = trimesh.load_mesh(file, file_type="ply", process=False, maintain_order=True)
         vertices = np.asarray(mesh.vertices, np.float32)
     except FileNotFoundError:
         raise DataError(f"{path} is missing, which HIC.json names.") from None
