@@ -5,6 +5,7 @@ the box with it; the crop then maps the box's centre to the crop's centre.
 """
 
 import dataclasses
+import math
 
 import cv2
 import numpy as np
@@ -48,15 +49,15 @@ def draw_augmentation(
     Counter-based (Philox): no draw depends on another sample's.
     """
     random = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, index, epoch]))
-    scale, turn = random.standard_normal(2)
-    turned, flipped = random.random(2)
-    colour = 1 + extent.colour * random.uniform(-1, 1, 3)
-    rotation = extent.rotation_degrees * np.clip(turn, -2, 2)
+    scale, turn = random.standard_normal(2).tolist()
+    turned, flipped, *colour = random.random(5).tolist()
+    red, green, blue = (1 + extent.colour * (2 * value - 1) for value in colour)
+    rotation = extent.rotation_degrees * min(max(turn, -2.0), 2.0)
     return Augmentation(
-        scale=float(1 + extent.scale * np.clip(scale, -1, 1)),
-        rotation_degrees=float(rotation) if turned < extent.rotation_probability else 0.0,
-        flip=bool(flipped < extent.flip_probability),
-        colour=(float(colour[0]), float(colour[1]), float(colour[2])),
+        scale=1 + extent.scale * min(max(scale, -1.0), 1.0),
+        rotation_degrees=rotation if turned < extent.rotation_probability else 0.0,
+        flip=flipped < extent.flip_probability,
+        colour=(red, green, blue),
     )
 
 
@@ -64,14 +65,20 @@ def image_to_crop(
     bbox_px: Float[np.ndarray, "4"], image_width: int, augmentation: Augmentation, input_size: int
 ) -> Float[np.ndarray, "2 3"]:
     """`img2bb`: from pixels of the image, mirrored already if it is, to pixels of the crop."""
-    x, y, width, height = np.asarray(bbox_px, np.float64)
-    centre = np.array([x + width / 2, y + height / 2])
+    x, y, width, height = bbox_px.tolist()
+    centre_x, centre_y = x + width / 2, y + height / 2
     if augmentation.flip:
-        centre[0] = image_width - 1 - centre[0]
-    angle = np.deg2rad(augmentation.rotation_degrees)
-    cos, sin = np.cos(angle), np.sin(angle)
-    linear = input_size / (width * augmentation.scale) * np.array([[cos, sin], [-sin, cos]])
-    return np.column_stack([linear, input_size / 2 - linear @ centre])
+        centre_x = image_width - 1 - centre_x
+    zoom = input_size / (width * augmentation.scale)
+    angle = math.radians(augmentation.rotation_degrees)
+    cos, sin = zoom * math.cos(angle), zoom * math.sin(angle)
+    middle = input_size / 2
+    return np.array(
+        [
+            [cos, sin, middle - cos * centre_x - sin * centre_y],
+            [-sin, cos, middle + sin * centre_x - cos * centre_y],
+        ]
+    )
 
 
 def crop(

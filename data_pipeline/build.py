@@ -77,7 +77,7 @@ def interhand26m_request(options: argparse.Namespace) -> building.Request:
             "--raw_dir must be the folder that holds images/ and annotations/."
         )
     id_lists = {split: _id_list(options, split) for split in splits}
-    ids = {split: path and _annotation_ids(path) for split, path in id_lists.items()}
+    ids = {s: None if path is None else _annotation_ids(path) for s, path in id_lists.items()}
     sources = [path for path in id_lists.values() if path]
     sources += [
         path for split in splits for path in interhand26m.annotation_files(raw_dir, split).values()

@@ -9,9 +9,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from data_pipeline.errors import DataError
-from data_pipeline.records import BUILDER_VERSION
-
-_SKIP_IMAGE = {"image": tfds.decode.SkipDecoding()}
+from data_pipeline.records import BUILDER_VERSION, RecordCodec
 
 
 def find_dataset(data_dir: str | Path, name: str) -> Path:
@@ -72,6 +70,7 @@ class RecordSource:
         self.has_vertices = "mano_vertices_m" in (folder / "features.json").read_text()
         self._length = lengths[split]
         self._reader: Any = None
+        self._codec: Any = None
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -82,11 +81,14 @@ class RecordSource:
             with self._lock:
                 if self._reader is None:
                     builder = tfds.builder_from_directory(self.folder)
-                    self._reader = builder.as_data_source(self.split, decoders=_SKIP_IMAGE)
-        return self._reader[index]
+                    self._codec = RecordCodec(builder.info.features)
+                    self._reader = builder.as_data_source(
+                        self.split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+                    )
+        return self._codec.decode(self._reader[index])
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_reader": None, "_lock": None}
+        return {**self.__dict__, "_reader": None, "_codec": None, "_lock": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.Lock())

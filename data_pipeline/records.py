@@ -65,21 +65,22 @@ def record_features(*, with_vertices: bool = False) -> tfds.features.FeaturesDic
     return feature.FeaturesDict(fields)
 
 
-class RecordSerializer:
-    """Records to the bytes that TFDS's own serializer gives, at a fifth of its time.
+class RecordCodec:
+    """Records to the bytes that TFDS's own serializer gives, and back, at a third of its time.
 
     A record's bytes are always the same: the entries of a `tf.train.Example` are sorted.
     """
 
     def __init__(self, features: tfds.features.FeaturesDict):
-        self._types = {
-            name: np.dtype(info.np_dtype) for name, info in features.get_serialized_info().items()
+        self._infos = {
+            name: (info.shape, np.dtype(info.np_dtype))
+            for name, info in features.get_serialized_info().items()
         }
 
-    def __call__(self, record: Mapping[str, Any]) -> bytes:
+    def encode(self, record: Mapping[str, Any]) -> bytes:
         example = tf_example_pb2.Example()
         feature = example.features.feature
-        for name, dtype in self._types.items():
+        for name, (_, dtype) in self._infos.items():
             value = record[name]
             if isinstance(value, str | bytes):
                 data = value.encode() if isinstance(value, str) else value
@@ -89,6 +90,21 @@ class RecordSerializer:
             else:
                 feature[name].int64_list.value.extend(np.ravel(value).astype(np.int64).tolist())
         return example.SerializeToString(deterministic=True)
+
+    def decode(self, data: bytes) -> dict[str, Any]:
+        """The record; texts and the image as bytes."""
+        feature = tf_example_pb2.Example.FromString(data).features.feature
+        record: dict[str, Any] = {}
+        for name, (shape, dtype) in self._infos.items():
+            if dtype.kind == "O":
+                record[name] = feature[name].bytes_list.value[0]
+                continue
+            kind = feature[name].float_list if dtype.kind == "f" else feature[name].int64_list
+            if shape:
+                record[name] = np.array(kind.value, dtype).reshape(shape)
+            else:
+                record[name] = dtype.type(kind.value[0])
+        return record
 
 
 @dataclasses.dataclass(frozen=True)

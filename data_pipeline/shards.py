@@ -24,7 +24,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 
 from data_pipeline.errors import BadImageError, DataError
 from data_pipeline.images import mean_brightness, read_image_file
-from data_pipeline.records import RecordSerializer, RecordTable, record_features
+from data_pipeline.records import RecordCodec, RecordTable, record_features
 
 SHARD_BYTES = 256 << 20
 SMALL_SHARD_RECORDS = 512
@@ -180,12 +180,12 @@ def _write_shard(job: ShardJob, count: Callable[[int], None]) -> ShardResult:
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
     table = RecordTable.load(Path(job.table_dir))
     order = np.load(Path(job.table_dir) / "order.npy", mmap_mode="r")[job.start : job.stop]
-    serialize = RecordSerializer(record_features(with_vertices="mano_vertices_m" in table.columns))
+    codec = RecordCodec(record_features(with_vertices="mano_vertices_m" in table.columns))
     result = ShardResult(0, 0, 0, [], [0, 0, 0])
     try:
         writer = ArrayRecordWriter(str(unfinished), "group_size:1,uncompressed")
         for done, row in enumerate(order, start=1):
-            _write_record(writer, serialize, table, int(row), job, result)
+            _write_record(writer, codec, table, int(row), job, result)
             if done % _COUNT_EVERY == 0:
                 count(_COUNT_EVERY)
         writer.close()
@@ -202,7 +202,7 @@ def _write_shard(job: ShardJob, count: Callable[[int], None]) -> ShardResult:
 
 def _write_record(
     writer: ArrayRecordWriter,
-    serialize: RecordSerializer,
+    codec: RecordCodec,
     table: RecordTable,
     row: int,
     job: ShardJob,
@@ -219,7 +219,7 @@ def _write_record(
     if job.dark_below is not None and mean_brightness(image) < job.dark_below:
         result.dark += 1
         return
-    data = serialize({**record, "image": image})
+    data = codec.encode({**record, "image": image})
     writer.write(data)
     result.records += 1
     result.data_bytes += len(data)

@@ -23,7 +23,7 @@ from data_pipeline.errors import DataError
 from data_pipeline.interhand26m import read_index
 from data_pipeline.records import (
     BUILDER_VERSION,
-    RecordSerializer,
+    RecordCodec,
     RecordTable,
     record_features,
 )
@@ -87,7 +87,7 @@ def test_tfds_reads_back_every_record_with_its_own_bytes(tree_dir, tmp_path):
 
 
 @pytest.mark.parametrize("with_vertices", [False, True])
-def test_serializer_writes_what_tfds_writes(tree_dir, with_vertices):
+def test_codec_writes_and_reads_what_tfds_does(tree_dir, with_vertices):
     features = record_features(with_vertices=with_vertices)
     record = read_index(tree_dir, "train").table.record(0) | {"image": jpeg(0)}
     if with_vertices:
@@ -95,7 +95,15 @@ def test_serializer_writes_what_tfds_writes(tree_dir, with_vertices):
         record |= {"mano_vertices_m": vertices, "mano_vertices_valid": np.array([True, False])}
     serializer = ExampleSerializer(features.get_serialized_info())
     example = serializer.get_tf_example(features.encode_example(record))
-    assert RecordSerializer(features)(record) == example.SerializeToString(deterministic=True)
+    data = RecordCodec(features).encode(record)
+    assert data == example.SerializeToString(deterministic=True)
+    expected = features.deserialize_example_np(data, decoders={"image": tfds.decode.SkipDecoding()})
+    decoded = RecordCodec(features).decode(data)
+    assert decoded.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(decoded[name], value, err_msg=name)
+        if isinstance(value, np.ndarray):
+            assert decoded[name].dtype == value.dtype
 
 
 def test_a_table_survives_saving(tree_dir, tmp_path):
