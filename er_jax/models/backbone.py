@@ -3,9 +3,11 @@
 from flax import nnx
 
 from er_jax.models.config import ERConfig
+from er_jax.models.layers import LayerFactory
 from er_jax.models.resnet import RESNETS, ResNet
+from er_jax.models.tinyvit import TINYVITS, TinyViT
 
-BACKBONES = (*RESNETS,)
+BACKBONES = (*RESNETS, *TINYVITS)
 
 
 class Frozen(nnx.BatchStat):
@@ -16,7 +18,7 @@ class Frozen(nnx.BatchStat):
     """
 
 
-def make_backbone(config: ERConfig, rngs: nnx.Rngs) -> ResNet:
+def make_backbone(config: ERConfig, rngs: nnx.Rngs) -> ResNet | TinyViT:
     """A module from (batch, input_size, input_size, 3) to (batch, S, S, module.channels).
 
     Raises:
@@ -26,15 +28,13 @@ def make_backbone(config: ERConfig, rngs: nnx.Rngs) -> ResNet:
         raise ValueError(
             f"model.backbone={config.backbone!r}: choose one of {', '.join(BACKBONES)}"
         )
-    backbone = ResNet(
-        RESNETS[config.backbone],
-        width=config.backbone_width,
-        axis_name=config.batch_norm_axis,
-        frozen=config.freeze_backbone,
-        remat=config.remat_backbone,
-        dtype=config.dtype,
-        rngs=rngs,
-    )
+    make = LayerFactory(config.batch_norm_axis, config.dtype, rngs, config.freeze_backbone)
+    backbone: ResNet | TinyViT
+    if config.backbone in RESNETS:
+        size = RESNETS[config.backbone]
+        backbone = ResNet(size, config.backbone_width, make, remat=config.remat_backbone)
+    else:
+        backbone = TinyViT(TINYVITS[config.backbone], make, remat=config.remat_backbone)
     if config.freeze_backbone:
         freeze(backbone)
     return backbone

@@ -1,5 +1,11 @@
-"""Convolution and pooling, in the forms that both CPUs and GPUs compute fast."""
+"""Convolution and pooling, in the forms that both CPUs and GPUs compute fast.
 
+One form serves all platforms, except of depthwise convolution (`convolve_depthwise`).
+"""
+
+from functools import partial, reduce
+
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
@@ -9,25 +15,19 @@ LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 def convolve(
     image: Float[Array, "batch height width channels"],
-    kernel: Float[Array, "rows columns channels_in_group filters"],
+    kernel: Float[Array, "rows columns channels filters"],
     stride: int = 1,
     padding: int = 0,
-    groups: int = 1,
 ) -> Float[Array, "batch height_out width_out filters"]:
     """Cross-correlates a batch of images with a kernel, `padding` zeros on every side.
 
     A 1×1 convolution is computed as a product of two matrices, and not of an image and a matrix:
     XLA's CPU kernel for the gradient of the latter is five times slower.
     """
-    if kernel.shape[:2] == (1, 1) and padding == 0 and groups == 1:
+    if kernel.shape[:2] == (1, 1) and padding == 0:
         return multiply(image[:, ::stride, ::stride], kernel[0, 0])
     return lax.conv_general_dilated(
-        image,
-        kernel,
-        (stride, stride),
-        [(padding, padding)] * 2,
-        dimension_numbers=LAYOUT,
-        feature_group_count=groups,
+        image, kernel, (stride, stride), [(padding, padding)] * 2, dimension_numbers=LAYOUT
     )
 
 
@@ -37,6 +37,59 @@ def multiply(
     """inputs @ kernel, as a product of two matrices (see `convolve`)."""
     rows = inputs.reshape(-1, inputs.shape[-1])
     return (rows @ kernel).reshape(*inputs.shape[:-1], kernel.shape[-1])
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def convolve_depthwise(
+    image: Float[Array, "batch height width channels"],
+    kernel: Float[Array, "3 3 1 channels"],
+    stride: int = 1,
+) -> Float[Array, "batch height_out width_out channels"]:
+    """A 3×3 convolution of each channel with its own kernel, one zero of padding on every side.
+
+    On a CPU it is a sum of nine shifted images, ten to thirty times as fast as XLA's convolution;
+    elsewhere it is left to XLA. The form is chosen when the program is lowered for its platform.
+    """
+    cpu, other = partial(_depthwise_cpu, stride=stride), partial(_depthwise_xla, stride=stride)
+    return lax.platform_dependent(image, kernel, cpu=cpu, default=other)
+
+
+def _depthwise_forward(image, kernel, stride):
+    return convolve_depthwise(image, kernel, stride), (image, kernel)
+
+
+def _depthwise_backward(stride, residuals, gradient):
+    def backward(form, image, kernel, gradient):
+        return jax.vjp(partial(form, stride=stride), image, kernel)[1](gradient)
+
+    cpu, other = partial(backward, _depthwise_cpu), partial(backward, _depthwise_xla)
+    return lax.platform_dependent(*residuals, gradient, cpu=cpu, default=other)
+
+
+convolve_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+
+
+def _depthwise_xla(image: Array, kernel: Array, *, stride: int) -> Array:
+    return lax.conv_general_dilated(
+        image,
+        kernel,
+        (stride, stride),
+        [(1, 1), (1, 1)],
+        dimension_numbers=LAYOUT,
+        feature_group_count=image.shape[-1],
+    )
+
+
+def _depthwise_cpu(image: Array, kernel: Array, *, stride: int) -> Array:
+    height, width = image.shape[1:3]
+    padded = jnp.pad(image, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    terms = [
+        padded[:, row : row + height : stride, column : column + width : stride]
+        * kernel[row, column, 0]
+        for row in range(3)
+        for column in range(3)
+    ]
+    return reduce(jnp.add, terms)
 
 
 def convolve_stem(

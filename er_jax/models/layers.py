@@ -4,6 +4,7 @@ Parameters are float32; products run in `dtype`. Initialisation: convolutions N(
 layers N(0, 0.01²), biases 0, norms 1 and 0.
 """
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -12,7 +13,7 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
-from er_jax.models.convolution import convolve, multiply
+from er_jax.models.convolution import convolve, convolve_depthwise, multiply
 
 LAYER_NORM_EPSILON = 1e-6
 BATCH_NORM_EPSILON = 1e-5
@@ -45,7 +46,10 @@ class Linear(nnx.Module):
 
 
 class Convolution(nnx.Module):
-    """A square convolution with equal strides and zero padding on every side, NHWC."""
+    """A square convolution with equal strides, NHWC, padded so that stride 1 keeps the size.
+
+    A `depthwise` one gives each channel a kernel of its own.
+    """
 
     def __init__(
         self,
@@ -54,23 +58,24 @@ class Convolution(nnx.Module):
         size: int,
         *,
         stride: int = 1,
-        padding: int | None = None,
-        groups: int = 1,
+        depthwise: bool = False,
         use_bias: bool = False,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
-        shape = (size, size, in_channels // groups, out_channels)
+        shape = (size, size, 1 if depthwise else in_channels, out_channels)
         self.kernel = nnx.Param(0.001 * jax.random.normal(rngs.params(), shape))
         self.bias = nnx.Param(jnp.zeros(out_channels)) if use_bias else nnx.data(None)
         self.stride = stride
-        self.padding = size // 2 if padding is None else padding
-        self.groups = groups
+        self.depthwise = depthwise
         self.dtype = dtype
 
     def __call__(self, image: Float[Array, "batch height width channels"]) -> Array:
-        kernel = self.kernel[...].astype(self.dtype)
-        output = convolve(image.astype(self.dtype), kernel, self.stride, self.padding, self.groups)
+        image, kernel = image.astype(self.dtype), self.kernel[...].astype(self.dtype)
+        if self.depthwise:
+            output = convolve_depthwise(image, kernel, self.stride)
+        else:
+            output = convolve(image, kernel, self.stride, kernel.shape[0] // 2)
         return output if self.bias is None else output + self.bias[...].astype(self.dtype)
 
 
@@ -130,6 +135,35 @@ class MLP(nnx.Module):
         return self.dropout(self.project(gelu(self.expand(inputs))), rngs=rngs)
 
 
+@dataclasses.dataclass(frozen=True)
+class LayerFactory:
+    """Makes a backbone's layers, all of one type and with one batch-norm axis."""
+
+    axis_name: str | None
+    dtype: jnp.dtype
+    rngs: nnx.Rngs
+    frozen: bool
+
+    def convolution(
+        self, channels: int, filters: int, size: int, stride: int = 1, *, depthwise: bool = False
+    ) -> Convolution:
+        return Convolution(
+            channels,
+            filters,
+            size,
+            stride=stride,
+            depthwise=depthwise,
+            dtype=self.dtype,
+            rngs=self.rngs,
+        )
+
+    def norm(self, channels: int) -> BatchNorm:
+        return BatchNorm(channels, axis_name=self.axis_name, dtype=self.dtype, frozen=self.frozen)
+
+    def linear(self, in_features: int, out_features: int) -> Linear:
+        return Linear(in_features, out_features, dtype=self.dtype, rngs=self.rngs)
+
+
 def gelu(inputs: Array) -> Array:
     """x·Φ(x) with the error function itself (Hendrycks and Gimpel, 2016).
 
@@ -141,3 +175,9 @@ def gelu(inputs: Array) -> Array:
 def embedding(shape: tuple[int, ...], std: float, rngs: nnx.Rngs) -> nnx.Param:
     """A learned embedding, N(0, std²) at the start."""
     return nnx.Param(std * jax.random.normal(rngs.params(), shape))
+
+
+@nnx.remat
+def rematerialised(block: nnx.Module, inputs: Array) -> Array:
+    """block(inputs), computed again in the backward pass instead of being kept for it."""
+    return block(inputs)

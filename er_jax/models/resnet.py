@@ -7,15 +7,12 @@ torchvision's checkpoints (`conv1`, `bn1`, `layer1`…`layer4`, `downsample`).
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
 from er_jax.models.convolution import convolve_stem, max_pool
-from er_jax.models.layers import BatchNorm, Convolution
-
-FLOAT32 = jnp.dtype(jnp.float32)
+from er_jax.models.layers import LayerFactory, rematerialised
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,22 +30,6 @@ RESNETS = {
     "resnet101": ResNetSize((3, 4, 23, 3), bottleneck=True),
     "resnet152": ResNetSize((3, 8, 36, 3), bottleneck=True),
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class LayerFactory:
-    """Makes a block's convolutions and norms, all of one type and one batch-norm axis."""
-
-    axis_name: str | None
-    dtype: jnp.dtype
-    rngs: nnx.Rngs
-    frozen: bool
-
-    def convolution(self, channels: int, filters: int, size: int, stride: int = 1) -> Convolution:
-        return Convolution(channels, filters, size, stride=stride, dtype=self.dtype, rngs=self.rngs)
-
-    def norm(self, channels: int) -> BatchNorm:
-        return BatchNorm(channels, axis_name=self.axis_name, dtype=self.dtype, frozen=self.frozen)
 
 
 class Stem(nnx.Module):
@@ -135,18 +116,7 @@ def _stage(
 class ResNet(nnx.Module):
     """The trunk of a ResNet, without pooling and classifier; its last grid has stride 32."""
 
-    def __init__(
-        self,
-        size: ResNetSize,
-        *,
-        width: int = 64,
-        axis_name: str | None = None,
-        frozen: bool = False,
-        remat: bool = False,
-        dtype: jnp.dtype = FLOAT32,
-        rngs: nnx.Rngs,
-    ):
-        make = LayerFactory(axis_name, dtype, rngs, frozen)
+    def __init__(self, size: ResNetSize, width: int, make: LayerFactory, *, remat: bool = False):
         block = Bottleneck if size.bottleneck else BasicBlock
         expansion = block.expansion
         self.conv1 = Stem(width, make)
@@ -158,21 +128,16 @@ class ResNet(nnx.Module):
         self.remat = remat
         self.channels = 8 * width * expansion
 
-    def stages(self, image: Float[Array, "batch height width 3"]) -> list[Array]:
+    def stage_outputs(self, image: Float[Array, "batch height width 3"]) -> list[Array]:
         """The outputs of the stem and of the four stages, at strides 4, 4, 8, 16 and 32."""
         image = jax.nn.relu(self.bn1(self.conv1(image)))
         outputs = [max_pool(image)]
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
             image = outputs[-1]
             for block in layer:
-                image = _rematerialised(block, image) if self.remat else block(image)
+                image = rematerialised(block, image) if self.remat else block(image)
             outputs.append(image)
         return outputs
 
     def __call__(self, image: Float[Array, "batch height width 3"]) -> Array:
-        return self.stages(image)[-1]
-
-
-@nnx.remat
-def _rematerialised(block: nnx.Module, image: Array) -> Array:
-    return block(image)
+        return self.stage_outputs(image)[-1]
