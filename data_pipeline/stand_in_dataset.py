@@ -23,8 +23,9 @@ import cv2
 
 from data_pipeline.errors import DataError
 from data_pipeline.stand_in_annotations import annotation_files
-from data_pipeline.stand_in_picture import HandSurface, Subject, View, draw_view, encode
+from data_pipeline.stand_in_picture import View, draw_view, encode
 from data_pipeline.stand_in_recording import SIZE_PX, Recording, hand_surfaces, record
+from data_pipeline.stand_in_skin import HandSurface, Subject
 from er_jax.mano import HandModel, load_hands
 from er_jax.progress import progress_bar
 

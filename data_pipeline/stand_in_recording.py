@@ -11,14 +11,9 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
-from data_pipeline.stand_in_picture import (
-    HandSurface,
-    Subject,
-    View,
-    hand_surface,
-    sample_subject,
-)
+from data_pipeline.stand_in_picture import View
 from data_pipeline.stand_in_scene import ARRANGEMENTS, Draw, draw_frame, forearm, place
+from data_pipeline.stand_in_skin import HandSurface, Subject, hand_surface, sample_subject
 from er_jax.cameras import PerspectiveCamera
 from er_jax.mano import HandModel, hand_forward
 from er_jax.mano.stand_in import sample_pose
