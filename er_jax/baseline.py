@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from er_jax.mano import HANDS, HandModel, axis_angle_to_matrix, hand_forward
+from er_jax.mano import HANDS, HandMesh, HandModel, axis_angle_to_matrix, hand_forward
 from er_jax.metrics import ReconstructedMeshes
 from er_jax.targets import Targets
 
@@ -76,7 +76,7 @@ def _sums(
 
 def rest_hands(hands: HandModel) -> MeanHands:
     """The hand model's own mean pose and shape, unturned, both wrists in one place."""
-    fingers = axis_angle_to_matrix(hands.mean_pose.reshape(len(HANDS), 15, 3))
+    fingers = jax.jit(axis_angle_to_matrix)(hands.mean_pose.reshape(len(HANDS), 15, 3))
     root = jnp.broadcast_to(jnp.eye(3), (len(HANDS), 1, 3, 3))
     return MeanHands(
         rotations=np.asarray(jnp.concatenate([root, fingers], axis=1)),
@@ -87,13 +87,18 @@ def rest_hands(hands: HandModel) -> MeanHands:
 
 def constant_prediction(hands: HandModel, mean: MeanHands, batch_size: int) -> ReconstructedMeshes:
     """The mean hands as the prediction of each sample of a batch."""
-    mesh = hand_forward(hands, jnp.asarray(mean.betas), jnp.asarray(mean.rotations))
+    mesh = _posed(hands, mean)
     wrist = mesh.joints[:, :1]
     return ReconstructedMeshes(
         vertices=_repeat(mesh.vertices - wrist, batch_size),
         joints=_repeat(mesh.joints - wrist, batch_size),
         rel_trans=_repeat(jnp.asarray(mean.rel_trans), batch_size),
     )
+
+
+@jax.jit
+def _posed(hands: HandModel, mean: MeanHands) -> HandMesh:
+    return hand_forward(hands, jnp.asarray(mean.betas), jnp.asarray(mean.rotations))
 
 
 def _repeat(value: Array, batch_size: int) -> Array:

@@ -191,37 +191,65 @@ def _open(name: str) -> Evaluated | Predictions:
     return load_errors(path) if name.endswith(".errors.npz") else read_predictions(path)
 
 
+def report_on(
+    files: Sequence[str],
+    split: AnnotatedSplit,
+    train: AnnotatedSplit | None,
+    hands: HandModel,
+    output: Path,
+    *,
+    unit: str = "sequence",
+    trust: bool = False,
+) -> Path:
+    """Evaluates predictions files, compares them with errors files, and writes the report.
+
+    Args:
+        files: of either kind; the report is about the first.
+        split: to evaluate on.
+        train: that the mean pose is taken from; None for no such baseline.
+        hands: both hands.
+        output: folder of the report.
+        unit: what the intervals draw from, "sequence" or "sample".
+        trust: see `predictions_method`.
+
+    Returns:
+        The page.
+    """
+    opened = [_open(name) for name in files]
+    own = [
+        predictions_method(source, split, hands, trust=trust)
+        for source in opened
+        if isinstance(source, Predictions)
+    ]
+    constants = baseline_methods(train, hands, split.batch_size)
+    results = evaluate_methods([*own, *constants], split, hands)
+    fresh, baselines = iter(results[: len(own)]), results[len(own) :]
+    methods = [source if isinstance(source, Evaluated) else next(fresh) for source in opened]
+    pictures = []
+    if isinstance(opened[0], Predictions):
+        records = _reconstruct_records(opened[0], split, hands)
+        pictures = sample_pictures(methods[0], split, hands, records)
+    title = f"{methods[0].name} on {split.dataset}, {split.split}"
+    return write_report(
+        output, title, methods, hands=hands, baselines=baselines, pictures=pictures, unit=unit
+    )
+
+
 def main(argv: list[str]) -> None:
     files = [*PREDICTIONS.value, *COMPARE.value, *argv[1:]]
     if not files:
         raise app.UsageError("give --predictions FILE, or --compare A B …")
-    opened = [_open(name) for name in files]
-    hands = load_hands(MANO_DIR.value)
     split = AnnotatedSplit(DATA.value, DATASET.value, SPLIT.value)
-    own = [
-        predictions_method(source, split, hands, trust=TRUST.value)
-        for source in opened
-        if isinstance(source, Predictions)
-    ]
-    constants = baseline_methods(_train_split(), hands, split.batch_size)
-    results = evaluate_methods([*own, *constants], split, hands)
-    fresh = iter(results[: len(own)])
-    methods = [source if isinstance(source, Evaluated) else next(fresh) for source in opened]
-    pictures = []
-    if isinstance(opened[0], Predictions):
-        pictures = sample_pictures(
-            methods[0], split, hands, _reconstruct_records(opened[0], split, hands)
-        )
-    page = write_report(
+    page = report_on(
+        files,
+        split,
+        _train_split(),
+        load_hands(MANO_DIR.value),
         Path(OUTPUT.value),
-        f"{methods[0].name} on {DATASET.value}, {SPLIT.value}",
-        methods,
-        hands=hands,
-        baselines=results[len(own) :],
-        pictures=pictures,
         unit=RESAMPLE.value,
+        trust=TRUST.value,
     )
-    Console().print(f"The report is {page}, its numbers and errors lie beside it", soft_wrap=True)
+    Console().print(f"The report is {page}; its numbers and errors lie beside it", soft_wrap=True)
 
 
 if __name__ == "__main__":

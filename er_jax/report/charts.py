@@ -1,10 +1,12 @@
 """The report's charts as inline SVG."""
 
+import dataclasses
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
+import jax
 import jax.numpy as jnp
 import jaxlie
 import numpy as np
@@ -65,22 +67,24 @@ def breakdown_chart(breakdown: Breakdown, metrics: Sequence[str]) -> str:
 
 @rc_context(_STYLE)
 def hand_chart(
-    hands: HandModel, errors_mm: Float[np.ndarray, "2 21"], title: str, limit_mm: float
+    drawings: Sequence["HandDrawing"],
+    errors_mm: Float[np.ndarray, "2 21"],
+    title: str,
+    limit_mm: float,
 ) -> str:
     """Each joint's error as a bar at its place on an open hand, the left hand left.
 
     Args:
-        hands: whose hands are drawn.
+        drawings: of the right and the left hand.
         errors_mm: right, left; NaN where there is none.
         limit_mm: error of the longest bar, so that several charts can share a scale.
     """
     figure = Figure(figsize=(6.6, 3.9), layout="constrained")
     figure.suptitle(title)
     for axes, side in zip(figure.subplots(1, 2), (1, 0), strict=True):
-        joints, outlines = _open_hand(hands, side)
-        for outline in outlines:
+        for outline in drawings[side].outlines:
             axes.fill(*outline.T, facecolor="#f1e4da", edgecolor="#c9ab98", linewidth=1)
-        for name, place, error in zip(HAND21, joints, errors_mm[side], strict=True):
+        for name, place, error in zip(HAND21, drawings[side].joints, errors_mm[side], strict=True):
             if np.isfinite(error):
                 _joint_bar(axes, place, name, float(error), limit_mm)
         axes.set_title(f"{HANDS[side]} hand", fontsize=9)
@@ -107,10 +111,20 @@ def _joint_bar(axes: Axes, place: np.ndarray, name: str, error_mm: float, limit_
     )
 
 
-def _open_hand(
-    hands: HandModel, side: int
-) -> tuple[Float[np.ndarray, "21 2"], list[Float[np.ndarray, "N 2"]]]:
-    """Joints and outlines of the flat hand seen on its back, fingers up; metres."""
+@dataclasses.dataclass(frozen=True)
+class HandDrawing:
+    """An open hand seen on its back, fingers up; metres."""
+
+    joints: Float[np.ndarray, "21 2"]
+    outlines: list[Float[np.ndarray, "N 2"]]
+
+
+def draw_hands(hands: HandModel) -> list[HandDrawing]:
+    """The right and the left hand of a model, to draw on."""
+    return [_open_hand(hands, side) for side in range(len(HANDS))]
+
+
+def _open_hand(hands: HandModel, side: int) -> HandDrawing:
     up, towards_index = _palm_axes(_posed(hands, side, {})[0])
     normal = np.cross(up, towards_index)
     spread = {f"{finger}_1": jaxlie.SO3.exp(angle * normal) for finger, angle in _SPREAD.items()}
@@ -118,7 +132,8 @@ def _open_hand(
     joints, vertices = _posed(hands, side, turns)
     across = -towards_index if side == 0 else towards_index  # the right hand's thumb is left
     plane = np.stack([across, up], axis=1)
-    return joints @ plane, _outlines(vertices @ plane, np.asarray(hands.faces)[side])
+    faces = np.asarray(hands.faces)[side]
+    return HandDrawing(joints @ plane, _outlines(vertices @ plane, faces))
 
 
 def _posed(
@@ -128,7 +143,7 @@ def _posed(
     rotations = np.tile(np.eye(3, dtype=np.float32), (2, 16, 1, 1))
     for name, turn in turns.items():
         rotations[:, MANO16.index(name)] = turn
-    mesh = hand_forward(hands, jnp.zeros((2, 10)), jnp.asarray(rotations))
+    mesh = jax.jit(hand_forward)(hands, jnp.zeros((2, 10)), jnp.asarray(rotations))
     joints, vertices = np.asarray(mesh.joints)[side], np.asarray(mesh.vertices)[side]
     return joints - joints[0], vertices - joints[0]
 

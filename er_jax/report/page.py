@@ -9,7 +9,7 @@ import numpy as np
 from er_jax.mano import HAND21, HANDS, HandModel
 from er_jax.metric_summary import SUBSETS
 from er_jax.report.breakdowns import METRICS, Breakdown
-from er_jax.report.charts import breakdown_chart, hand_chart, pck_chart
+from er_jax.report.charts import breakdown_chart, draw_hands, hand_chart, pck_chart
 from er_jax.report.comparison import CONFIDENCE, FEW_UNITS, Comparison, Interval
 from er_jax.report.pictures import SamplePicture
 from er_jax.report.tables import PAPER_COLUMNS
@@ -146,7 +146,7 @@ def _protocol_section(protocol: str, summaries: Summaries) -> str:
 
 
 def _joint_section(main: str, summary: Mapping[str, Any], hands: HandModel) -> str:
-    parts = [f"<h2>Joints of {escape(main)}</h2>"]
+    parts, drawings = [f"<h2>Joints of {escape(main)}</h2>"], draw_hands(hands)
     for protocol in PROTOCOLS:
         metric = summary[protocol][_JOINT_METRIC[protocol]]
         kinds = [kind for kind in ("interacting", "single") if metric[kind]["count"]]
@@ -159,7 +159,7 @@ def _joint_section(main: str, summary: Mapping[str, Any], hands: HandModel) -> s
         limit = max(float(np.nanmax(values)) for values in errors.values())
         parts.append(f"<h3>{protocol}</h3><div class='charts'>")
         parts += [
-            hand_chart(hands, values, f"{protocol}, {kind}, mm", limit)
+            hand_chart(drawings, values, f"{protocol}, {kind}, mm", limit)
             for kind, values in errors.items()
         ]
         parts.append("</div>")

@@ -108,7 +108,7 @@ def _draw(image: Image, sample: Sample, prediction: ReconstructedMeshes, hands: 
     The prediction's right hand stands at its true wrist, the left where the predicted relative
     translation puts it; of a single hand the wrist is the true one.
     """
-    targets = make_targets(hands, {name: jnp.asarray(x)[None] for name, x in sample.items()})
+    targets = jax.jit(make_targets)(hands, {name: x[None] for name, x in sample.items()})
     true_mesh, true_rel_trans, fitted = (
         np.asarray(x)[0]
         for x in (targets.mano_mesh_cam, targets.rel_trans, targets.mano_hand_valid)

@@ -1,0 +1,301 @@
+"""Reports: breakdowns, comparisons and files, from errors made up and from a dataset."""
+
+import csv
+import html.parser
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from exported import exported_truth
+
+from er_jax.annotations import AnnotatedSplit, Labels
+from er_jax.evaluate import report_on
+from er_jax.mano import load_hands
+from er_jax.metric_summary import select, summarize
+from er_jax.predictions_file import write_predictions
+from er_jax.report.breakdowns import breakdowns
+from er_jax.report.comparison import COMPARED, compare, metric_sums
+from er_jax.report.evaluated import evaluated, load_errors, paired, save_errors
+from er_jax.report.tables import csv_table, markdown_row
+from er_jax.report.write import write_report
+from er_jax.sample_errors import PROTOCOLS, HandErrors, SampleErrors, SampleTraits
+
+FACTS = {"dataset": "made up", "split": "test", "hand_model_sha256": "0"}
+
+
+@pytest.fixture(scope="module")
+def hands():
+    return load_hands(None)
+
+
+def made_up(name="method", count=60, seed=0, worse_mm=0.0, sequences=12):
+    """Errors that depend on the sequence; the same seed gives the same samples."""
+    rng = np.random.default_rng(seed)
+    ids = rng.permutation(1000)[:count].astype(np.int32)
+    kind = rng.integers(3, size=count).astype(np.int32)
+    present = (kind[:, None] == 2) | (kind[:, None] == np.arange(2))
+    sequence = rng.integers(sequences, size=count)
+    base = 8 + 3 * rng.random(sequences)[sequence] + worse_mm
+
+    def hands():
+        joint_valid = present[..., None] & (rng.random((count, 2, 21)) > 0.1)
+        joint_mm = base[:, None, None] * rng.uniform(0.5, 1.5, (count, 2, 21))
+        vertex_mm = base[:, None] * rng.uniform(0.5, 1.5, (count, 2))
+        return HandErrors(
+            np.where(joint_valid, joint_mm, 0).astype(np.float32),
+            joint_valid,
+            np.where(present, vertex_mm, 0).astype(np.float32),
+            present,
+        )
+
+    both = present.all(1)
+    traits = SampleTraits(
+        ids,
+        kind,
+        np.where(both, rng.random(count), np.nan).astype(np.float32),
+        np.where(both, rng.uniform(0, 300, count), np.nan).astype(np.float32),
+        rng.integers(30, 43, count).astype(np.float32) / 42,
+    )
+    errors = SampleErrors(
+        *(hands() for _ in PROTOCOLS),
+        np.where(both, 2 * base, 0).astype(np.float32),
+        both,
+        np.where(both, 3 * base, 0).astype(np.float32),
+        both,
+        rng.random((count, 2, 2)).astype(np.float32),
+        traits,
+        np.ones(count, bool),
+    )
+    order = rng.permutation(count)
+    names = np.array([f"0/sequence {i}" for i in range(sequences)])
+    labels = Labels(
+        ids[order],
+        np.array(["400262", "400263"])[ids[order] % 2],
+        names[sequence[order]],
+        np.full(count, "rootnet"),
+    )
+    return evaluated(name, errors, labels, FACTS)
+
+
+def test_labels_come_into_the_order_of_the_errors():
+    method = made_up()
+    np.testing.assert_array_equal(method.labels.sample_id, method.sample_id)
+    assert method.provenance["box_sources"] == {"rootnet": 60}
+    assert method.provenance["samples"] == 60
+    stranger = Labels(*(column[:-1] for column in vars(method.labels).values()))
+    with pytest.raises(ValueError, match=str(method.sample_id[-1])):
+        evaluated("method", method.errors, stranger, FACTS)
+
+
+def test_errors_files_give_back_what_was_saved(tmp_path):
+    method = made_up()
+    save_errors(tmp_path / "m.errors.npz", method)
+    again = load_errors(tmp_path / "m.errors.npz")
+    assert (again.name, again.provenance) == (method.name, method.provenance)
+    assert summarize(again.errors) == summarize(method.errors)
+    np.testing.assert_array_equal(again.labels.sequence, method.labels.sequence)
+    np.savez(tmp_path / "other.errors.npz", a=np.zeros(3))
+    with pytest.raises(ValueError, match="no file of errors"):
+        load_errors(tmp_path / "other.errors.npz")
+
+
+def test_groups_are_the_summaries_of_their_samples():
+    method = made_up(count=300)
+    parts = {part.trait: part for part in breakdowns(method)}
+    overlap = np.asarray(method.errors.traits.hand_overlap)
+    chosen = (overlap >= 0.1) & (overlap < 0.25)
+    group = parts["hand_overlap"].groups["0.1–0.25"]
+    expected = summarize(select(method.errors, chosen))
+    assert group["samples"] == chosen.sum()
+    assert group["scale_aligned/MPJPE/all"] == expected["scale_aligned"]["MPJPE"]["all"]["value"]
+    both = np.isfinite(overlap).sum()
+    for trait, total in [("hand_overlap", both), ("wrist_distance_mm", both), ("camera", 300)]:
+        assert sum(group["samples"] for group in parts[trait].groups.values()) == total
+    assert sum(group["samples"] for group in parts["visible_share"].groups.values()) == 300
+    assert "box_source" not in parts  # all samples have the same
+
+
+@pytest.mark.parametrize("metric", COMPARED)
+def test_compared_numbers_are_those_of_the_summary(metric):
+    method = made_up()
+    totals, counts = metric_sums(method.errors, metric)
+    with np.errstate(invalid="ignore"):
+        value = np.nanmean(totals.sum(0) / counts.sum(0))
+    protocol, name, subset = metric.split("/")
+    number = summarize(method.errors)[protocol][name][subset]
+    assert value == pytest.approx(number["value"], rel=1e-9)
+    assert counts.any(1).sum() == number["count"]
+
+
+def test_intervals_agree_with_the_bootstrap_written_out():
+    methods = [made_up("a"), made_up("b", worse_mm=0.3)]
+    metric = "wrist_aligned/MPVPE/all"
+    result = compare(methods, resamples=300)
+    names, group = np.unique(methods[0].labels.sequence, return_inverse=True)
+    random = np.random.default_rng(0)
+    draws = random.integers(len(names), size=(300, len(names)))
+    differences = []
+    for draw in draws:
+        samples = np.concatenate([np.flatnonzero(group == unit) for unit in draw])
+        means = []
+        for method in methods:
+            hands = method.errors.wrist_aligned
+            values = np.asarray(hands.vertex_mm, float)[samples]
+            means.append(values[np.asarray(hands.vertex_valid)[samples]].mean())
+        differences.append(means[1] - means[0])
+    interval = result.differences[metric][0]
+    np.testing.assert_allclose(
+        [interval.low, interval.high], np.quantile(differences, [0.025, 0.975]), rtol=1e-9
+    )
+    assert (result.unit, result.units, result.samples) == ("sequence", 12, 60)
+
+
+def test_a_clear_difference_excludes_zero_and_none_does_not():
+    reference, same, worse = made_up("a"), made_up("b"), made_up("c", worse_mm=4)
+    result = compare([reference, same, worse], resamples=200)
+    for same_interval, worse_interval in result.differences.values():
+        assert (same_interval.value, same_interval.low, same_interval.high) == (0, 0, 0)
+        assert worse_interval.excludes_zero
+
+
+def test_intervals_hold_the_true_value_about_as_often_as_they_say():
+    """Of sequences drawn from a known population; independent frames would be far too sure."""
+    truth = 8 + 3 * 0.5
+    held = 0
+    for seed in range(40):
+        method = made_up(seed=seed, count=400, sequences=30)
+        interval = compare([method, method], resamples=200).values["wrist_aligned/MPVPE/all"][0]
+        held += interval.low <= truth <= interval.high
+    assert held >= 34
+
+
+def test_only_common_samples_are_paired_and_only_of_one_dataset():
+    a, b = made_up("a"), made_up("b")
+    part = select(b.errors, np.arange(40)[::-1])
+    short = evaluated("b", part, b.labels, FACTS)
+    first, second = paired([a, short])
+    np.testing.assert_array_equal(first.sample_id, second.sample_id)
+    assert set(first.sample_id) == set(short.sample_id)
+    other = evaluated("c", b.errors, b.labels, {**FACTS, "split": "val"})
+    with pytest.raises(ValueError, match="their split differs"):
+        paired([a, other])
+
+
+def test_tables_hold_the_same_numbers():
+    method = made_up()
+    summary, parts = summarize(method.errors), breakdowns(method)
+    rows = list(csv.DictReader(csv_table({"m": summary}, {"m": parts}).splitlines()))
+
+    def value(metric, group=""):
+        protocol, name, subset = metric.split("/")
+        (row,) = (
+            r
+            for r in rows
+            if (r["protocol"], r["metric"], r["subset"], r["group"])
+            == (protocol, name, subset, group)
+        )
+        return float(row["value"])
+
+    mpjpe = summary["scale_aligned"]["MPJPE"]["single"]
+    assert value("scale_aligned/MPJPE/single") == mpjpe["value"]
+    assert value("scale_aligned/MPJPE/single", "left Thumb_4") == mpjpe["per_joint"][25]
+    camera = next(part for part in parts if part.trait == "camera").groups["400262"]
+    metric = "wrist_aligned/MPVPE/all"
+    assert value(metric, "camera: 400262") == camera[metric]
+    cells = markdown_row({"m": summary}, "made up").splitlines()[-1].strip("| ").split(" | ")
+    assert cells[:2] == ["m", "60"]
+    assert float(cells[2]) == pytest.approx(
+        summary["scale_aligned"]["MPJPE"]["all"]["value"], abs=0.01
+    )
+
+
+class Page(html.parser.HTMLParser):
+    """Makes sure that tags are closed in order and that nothing is fetched."""
+
+    void = frozenset({"meta", "img", "br", "use", "path", "rect"})
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.pictures = [], 0
+
+    def handle_starttag(self, tag, attributes):
+        for name, value in attributes:
+            if name in ("src", "href", "xlink:href"):
+                assert value.startswith(("data:", "#")), value
+        self.pictures += tag == "img"
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in self.void:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        if tag not in self.void:
+            assert self.open.pop() == tag
+
+
+def test_reports_without_some_subsets_or_pictures(hands, tmp_path):
+    """A dataset of single hands has no interacting sample and no relative translation."""
+    method = made_up("<a> & b")
+    single = select(method.errors, np.asarray(method.errors.traits.hand_type) != 2)
+    method = evaluated(method.name, single, method.labels, FACTS)
+    page = write_report(tmp_path, "A & B", [method], hands=hands)
+    parser = Page()
+    parser.feed(page.read_text())
+    assert not parser.open
+    assert "&lt;a&gt; &amp; b" in page.read_text()
+    numbers = json.loads((tmp_path / "numbers.json").read_text())["results"]["<a> & b"]
+    assert numbers["wrist_aligned"]["RRVE"]["all"] == {"value": None, "count": 0}
+    with pytest.raises(ValueError, match="two methods have one name"):
+        write_report(tmp_path, "twice", [method, method], hands=hands)
+
+
+@pytest.fixture(scope="module")
+def files(data_dir, hands, tmp_path_factory):
+    """Predictions of the small dataset, a good and a poor method's."""
+    folder = tmp_path_factory.mktemp("predictions")
+    ids, arrays = exported_truth(AnnotatedSplit(data_dir, "interhand26m", "test", 8), hands)
+    rng = np.random.default_rng(0)
+    for name, noise in [("good", 0.05), ("poor", 0.4)]:
+        pose = arrays["pose"] + rng.normal(0, noise, arrays["pose"].shape)
+        content = {"betas": arrays["betas"], "pose": pose, "rel_trans": arrays["rel_trans"]}
+        write_predictions(folder / f"{name}.npz", ids, content, facts={"method": name})
+    return folder
+
+
+def test_report_on_predictions_and_baselines(data_dir, files, hands, tmp_path):
+    split, train = (AnnotatedSplit(data_dir, "interhand26m", s, 8) for s in ("test", "train"))
+    names = [str(files / "good.npz"), str(files / "poor.npz")]
+    page = report_on(names, split, train, hands, tmp_path)
+    assert page.stat().st_size < 5e6
+    parser = Page()
+    parser.feed(page.read_text())
+    assert not parser.open
+    assert parser.pictures >= 3
+    assert not re.search(r"\bnan\b", page.read_text(), re.IGNORECASE)
+    numbers = json.loads((page.parent / "numbers.json").read_text())
+    assert list(numbers["results"]) == ["good", "poor", "rest pose", "mean pose and shape"]
+    errors = {
+        name: result["wrist_aligned"]["MPVPE"]["all"]["value"]
+        for name, result in numbers["results"].items()
+    }
+    assert errors["good"] < errors["poor"] < errors["rest pose"]
+    assert numbers["provenance"]["good"]["samples"] == 8
+    again = load_errors(page.parent / "good.errors.npz")
+    assert summarize(again.errors)["wrist_aligned"]["MPVPE"]["all"]["value"] == errors["good"]
+
+
+@pytest.mark.slow
+def test_command_line(data_dir, files, tmp_path):
+    command = [sys.executable, "-m", "er_jax.evaluate", f"--data={data_dir}"]
+    command += [f"--predictions={files}/poor.npz", f"--output={tmp_path}/first"]
+    subprocess.run(command, check=True)
+    command[-2:] = [f"--compare={files}/good.npz", f"{tmp_path}/first/poor.errors.npz"]
+    subprocess.run([*command, f"--output={tmp_path}/second"], check=True)
+    numbers = json.loads((tmp_path / "second" / "numbers.json").read_text())
+    assert numbers["comparison"]["names"] == ["good", "poor"]
