@@ -41,6 +41,7 @@ def get_config() -> ConfigDict:
     config.model = ConfigDict()
     config.model.backbone = "resnet50"
     config.model.backbone_width = 64  # channels of a ResNet's stem
+    config.model.backbone_init = "normal"  # as the other layers; "he" learns faster from scratch
     config.model.freeze_backbone = False
     config.model.input_size = 256
     config.model.feature_dim = 512

@@ -204,7 +204,7 @@ def _sample_capture(rng: np.random.Generator, number: int) -> Capture:
     betas = np.clip(shape + rng.normal(0, 0.05, (2, 10)), -2.5, 2.5)
     names = [str(400260 + 7 * k) for k in range(_CAMERAS - _GREY_CAMERAS)]
     names += [str(410001 + 14 * k) for k in range(_GREY_CAMERAS)]
-    azimuths = rng.permutation(np.linspace(-60, 60, _CAMERAS)) + rng.uniform(-8, 8, _CAMERAS)
+    azimuths = rng.permutation(np.linspace(-40, 40, _CAMERAS)) + rng.uniform(-6, 6, _CAMERAS)
     cameras = {
         name: _sample_camera(rng, azimuth) for name, azimuth in zip(names, azimuths, strict=True)
     }
@@ -214,7 +214,7 @@ def _sample_capture(rng: np.random.Generator, number: int) -> Capture:
 
 def _sample_camera(rng: np.random.Generator, azimuth_degrees: float) -> WorldCamera:
     """A camera on the ring that looks at the hands, upright but for a few degrees."""
-    azimuth, height = np.radians(azimuth_degrees), np.radians(rng.uniform(-15, 40))
+    azimuth, height = np.radians(azimuth_degrees), np.radians(rng.uniform(-10, 30))
     way = np.array(
         [np.sin(azimuth) * np.cos(height), -np.sin(height), -np.cos(azimuth) * np.cos(height)]
     )

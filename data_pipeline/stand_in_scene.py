@@ -40,21 +40,21 @@ class Arrangement(NamedTuple):
 _UP, _INWARDS = (0.2, -0.85, -0.3), (0.45, -0.75, -0.25)
 # fmt: off
 ARRANGEMENTS = (
-    Arrangement("ROM03_RT_No_Occlusion", "right", 0.10, _UP, (-100, 120), 0.4),
-    Arrangement("ROM03_LT_No_Occlusion", "left", 0.10, _UP, (-100, 120), 0.4),
-    Arrangement("ROM01_No_Interaction_2_Hand", "both", 0.13, _UP, (-90, 110), 0.3,
+    Arrangement("ROM03_RT_No_Occlusion", "right", 0.10, _UP, (-60, 70), 0.25),
+    Arrangement("ROM03_LT_No_Occlusion", "left", 0.10, _UP, (-60, 70), 0.25),
+    Arrangement("ROM01_No_Interaction_2_Hand", "both", 0.13, _UP, (-55, 65), 0.2,
                 "across", 0.03, (0.005, 0.07)),
     Arrangement("ROM02_Interaction_2_Hand", "both", 0.13, _UP, (-25, 25), 0.2,
                 "across", 0.02, (-0.004, 0.025)),
     Arrangement("ROM09_Interaction_Fingers_Touching", "both", 0.17, (0.75, -0.5, -0.25),
-                (-110, 110), 0.2, "tips", 0.004, (-0.005, 0.001)),
-    Arrangement("ROM04_RT_Occlusion", "both", 0.09, _INWARDS, (-110, 110), 0.3,
+                (-65, 65), 0.15, "tips", 0.004, (-0.005, 0.001)),
+    Arrangement("ROM04_RT_Occlusion", "both", 0.09, _INWARDS, (-65, 65), 0.2,
                 "before", 0.03, (-0.003, 0.03)),
-    Arrangement("ROM04_LT_Occlusion", "both", 0.09, _INWARDS, (-110, 110), 0.3,
+    Arrangement("ROM04_LT_Occlusion", "both", 0.09, _INWARDS, (-65, 65), 0.2,
                 "behind", 0.03, (-0.003, 0.03)),
-    Arrangement("ROM07_RT_Finger_Occlusions", "both", 0.09, _INWARDS, (-110, -50), 0.2,
+    Arrangement("ROM07_RT_Finger_Occlusions", "both", 0.09, _INWARDS, (-90, -50), 0.15,
                 "back", 0.02, (-0.004, 0.004)),
-    Arrangement("ROM08_LT_Finger_Occlusions", "both", 0.10, _INWARDS, (-70, 70), 0.2,
+    Arrangement("ROM08_LT_Finger_Occlusions", "both", 0.10, _INWARDS, (-50, 50), 0.15,
                 "palm", 0.02, (-0.008, 0.002)),
 )
 # fmt: on
