@@ -32,7 +32,7 @@ from er_jax.progress import progress_bar
 SPLITS = ("train", "val", "test")
 _CHUNK = 12
 _STATE_FILE = "stand_in_dataset.json"
-_VERSION = 1
+_VERSION = 2
 """Goes up with every change of what is drawn or annotated, the stand-in hand's included."""
 
 
