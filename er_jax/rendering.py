@@ -3,7 +3,7 @@
 Vertices are shaded; front faces are painted from the farthest to the nearest at twice the picture's
 resolution, each point with the colour between its face's corners, then averaged down: meshes hide
 one another face by face. Refined, a face becomes four on curved edges, and outlines are round. Two
-hands in a 512×334 picture take about 12 ms on one core, refined about 25.
+hands in a 512×334 picture take about 15 ms on one core, refined about 25.
 
 Axes: the camera's, as in `er_jax.cameras`.
 """
