@@ -28,7 +28,13 @@ def make_backbone(config: ERConfig, rngs: nnx.Rngs) -> ResNet | TinyViT:
         raise ValueError(
             f"model.backbone={config.backbone!r}: choose one of {', '.join(BACKBONES)}"
         )
-    make = LayerFactory(config.batch_norm_axis, config.dtype, rngs, config.freeze_backbone)
+    make = LayerFactory(
+        config.batch_norm_axis,
+        config.dtype,
+        rngs,
+        config.freeze_backbone,
+        config.backbone_init == "he",
+    )
     backbone: ResNet | TinyViT
     if config.backbone in RESNETS:
         size = RESNETS[config.backbone]

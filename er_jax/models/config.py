@@ -21,6 +21,7 @@ class ERConfig:
     backbone: str = "resnet50"  # a name in backbone.BACKBONES
     backbone_width: int = 64  # channels of a ResNet's stem; later stages follow
     backbone_weights: str | None = None  # a torchvision or timm checkpoint to start from
+    backbone_init: str = "normal"  # without pretrained weights: "normal", as all else, or "he" †
     freeze_backbone: bool = False
     remat_backbone: bool = False  # recompute the backbone's blocks in the backward pass
     input_size: int = 256  # pixels; the feature grid has input_size / 32 cells a side
@@ -51,6 +52,8 @@ class ERConfig:
                 f"model.input_size={self.input_size} is not a multiple of {BACKBONE_STRIDE}, "
                 "the backbone's stride"
             )
+        if self.backbone_init not in ("normal", "he"):
+            raise ValueError(f"model.backbone_init={self.backbone_init!r}: choose normal or he")
         if self.feature_dim % self.heads:
             raise ValueError(
                 f"model.feature_dim={self.feature_dim} does not divide into "

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from er_jax.models.attention import Attention, mlp
 from er_jax.models.both_hands import BothHands
 from er_jax.models.config import ERConfig
-from er_jax.models.layers import LayerNorm, Linear, embedding
+from er_jax.models.layers import LayerNorm, Linear, normal
 
 
 class HandToHand(nnx.Module):
@@ -42,7 +42,7 @@ class DeOcc(nnx.Module):
 
     def __init__(self, config: ERConfig, rngs: nnx.Rngs):
         self.hand = (
-            embedding((2, 1, config.feature_dim), config.embedding_std, rngs)
+            normal((2, 1, config.feature_dim), config.embedding_std, rngs)
             if config.hand_embedding
             else nnx.data(None)
         )

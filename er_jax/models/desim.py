@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from er_jax.models.attention import SAT, mlp
 from er_jax.models.config import ERConfig
-from er_jax.models.layers import LayerNorm, Linear, embedding
+from er_jax.models.layers import LayerNorm, Linear, normal
 
 
 class DeSim(nnx.Module):
@@ -16,7 +16,7 @@ class DeSim(nnx.Module):
     def __init__(self, config: ERConfig, rngs: nnx.Rngs):
         shape = (config.grid**2, config.feature_dim)
         self.position = (
-            embedding(shape, config.embedding_std, rngs)
+            normal(shape, config.embedding_std, rngs)
             if config.position_embedding
             else nnx.data(None)
         )

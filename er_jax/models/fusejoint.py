@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from er_jax.models.attention import SAT
 from er_jax.models.config import JOINTS, ERConfig
-from er_jax.models.layers import Linear, embedding
+from er_jax.models.layers import Linear, normal
 
 
 def sample_grid(
@@ -36,7 +36,7 @@ class FuseJoint(nnx.Module):
             else nnx.data(None)
         )
         self.joint = (
-            embedding((JOINTS, config.feature_dim), config.embedding_std, rngs)
+            normal((JOINTS, config.feature_dim), config.embedding_std, rngs)
             if config.joint_embedding
             else nnx.data(None)
         )

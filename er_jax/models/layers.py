@@ -5,10 +5,12 @@ layers N(0, 0.01²), biases 0, norms 1 and 0.
 """
 
 import dataclasses
+import math
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array
 from jaxtyping import Float
@@ -20,6 +22,25 @@ BATCH_NORM_EPSILON = 1e-5
 BATCH_NORM_MOMENTUM = 0.9
 
 LayerNorm = partial(nnx.LayerNorm, epsilon=LAYER_NORM_EPSILON)
+
+
+def normal(shape: tuple[int, ...], std: float, rngs: nnx.Rngs) -> nnx.Param:
+    """A parameter drawn from N(0, std²).
+
+    NumPy draws it, from a seed that JAX gives: compiling a generator for each of the network's
+    shapes would take longer than all else before the first step. While tracing, which only asks
+    for shapes, JAX does.
+    """
+    key = rngs.params()
+    if isinstance(key, jax.core.Tracer):
+        return nnx.Param(std * jax.random.normal(key, shape))
+    generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    return nnx.Param(jnp.asarray(np.float32(std) * generator.standard_normal(shape, np.float32)))
+
+
+def constant(value: float, size: int) -> nnx.Param:
+    """A vector that starts at one value."""
+    return nnx.Param(jnp.asarray(np.full(size, value, np.float32)))
 
 
 class Linear(nnx.Module):
@@ -34,10 +55,8 @@ class Linear(nnx.Module):
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
-        self.kernel = nnx.Param(
-            0.01 * jax.random.normal(rngs.params(), (in_features, out_features))
-        )
-        self.bias = nnx.Param(jnp.zeros(out_features)) if use_bias else nnx.data(None)
+        self.kernel = normal((in_features, out_features), 0.01, rngs)
+        self.bias = constant(0, out_features) if use_bias else nnx.data(None)
         self.dtype = dtype
 
     def __call__(self, inputs: Float[Array, "*batch in_features"]) -> Array:
@@ -62,10 +81,11 @@ class Convolution(nnx.Module):
         use_bias: bool = False,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
+        std: float = 0.001,
     ):
         shape = (size, size, 1 if depthwise else in_channels, out_channels)
-        self.kernel = nnx.Param(0.001 * jax.random.normal(rngs.params(), shape))
-        self.bias = nnx.Param(jnp.zeros(out_channels)) if use_bias else nnx.data(None)
+        self.kernel = normal(shape, std, rngs)
+        self.bias = constant(0, out_channels) if use_bias else nnx.data(None)
         self.stride = stride
         self.depthwise = depthwise
         self.dtype = dtype
@@ -90,10 +110,10 @@ class BatchNorm(nnx.Module):
     def __init__(
         self, channels: int, *, axis_name: str | None, dtype: jnp.dtype, frozen: bool = False
     ):
-        self.scale = nnx.Param(jnp.ones(channels))
-        self.bias = nnx.Param(jnp.zeros(channels))
-        self.mean = nnx.BatchStat(jnp.zeros(channels))
-        self.var = nnx.BatchStat(jnp.ones(channels))
+        self.scale = constant(1, channels)
+        self.bias = constant(0, channels)
+        self.mean = nnx.BatchStat(jnp.asarray(np.zeros(channels, np.float32)))
+        self.var = nnx.BatchStat(jnp.asarray(np.ones(channels, np.float32)))
         self.axis_name = axis_name
         self.dtype = dtype
         self.frozen = frozen
@@ -143,10 +163,12 @@ class LayerFactory:
     dtype: jnp.dtype
     rngs: nnx.Rngs
     frozen: bool
+    he_normal: bool = False  # start from He et al. 2015, fan out, as torchvision; else as the rest
 
     def convolution(
         self, channels: int, filters: int, size: int, stride: int = 1, *, depthwise: bool = False
     ) -> Convolution:
+        fan_out = size**2 * (1 if depthwise else filters)
         return Convolution(
             channels,
             filters,
@@ -155,6 +177,7 @@ class LayerFactory:
             depthwise=depthwise,
             dtype=self.dtype,
             rngs=self.rngs,
+            std=math.sqrt(2 / fan_out) if self.he_normal else 0.001,
         )
 
     def norm(self, channels: int) -> BatchNorm:
@@ -170,11 +193,6 @@ def gelu(inputs: Array) -> Array:
     `jax.nn.gelu` computes it by erfc, several times as slow on a CPU for digits that vanish here.
     """
     return 0.5 * inputs * (1 + jax.lax.erf(inputs * 0.5**0.5))
-
-
-def embedding(shape: tuple[int, ...], std: float, rngs: nnx.Rngs) -> nnx.Param:
-    """A learned embedding, N(0, std²) at the start."""
-    return nnx.Param(std * jax.random.normal(rngs.params(), shape))
 
 
 @nnx.remat

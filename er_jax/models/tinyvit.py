@@ -8,6 +8,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array
 from jaxtyping import Float
@@ -101,7 +102,7 @@ class WindowAttention(nnx.Module):
         self.norm = _layer_norm(channels, make)
         self.qkv = make.linear(channels, 3 * channels)
         self.proj = make.linear(channels, channels)
-        self.attention_biases = nnx.Param(jnp.zeros((heads, window**2)))
+        self.attention_biases = nnx.Param(jnp.asarray(np.zeros((heads, window**2), np.float32)))
         self.heads = heads
         self.window = window
 
