@@ -6,7 +6,6 @@ sample, whatever number of hosts, workers or threads reads it.
 """
 
 import dataclasses
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,23 +13,23 @@ from typing import Any
 import cv2
 import grain
 import numpy as np
-from absl import flags
-from jaxtyping import Array
 
-from data_pipeline.augmentation import (
-    NO_AUGMENTATION,
-    Augmentation,
-    AugmentationRange,
-    crop,
-    draw_augmentation,
-    image_to_crop,
-)
+from data_pipeline.augmentation import NO_AUGMENTATION, AugmentationRange
 from data_pipeline.datasets import RecordSource, find_dataset
 from data_pipeline.errors import DataError
-from data_pipeline.images import decode_image
-from data_pipeline.records import TEXT_FIELDS
+from data_pipeline.samples import Place, PrepareSample, prepare_sample, stack_samples
+from data_pipeline.workers import WorkerBatches
 
-Batch = dict[str, Array]
+__all__ = [
+    "Batch",
+    "BatchLoader",
+    "Reading",
+    "make_eval_loader",
+    "make_train_loader",
+    "prepare_sample",
+]
+
+Batch = dict[str, np.ndarray]
 """A sample's fields with a leading batch axis:
 
 `image` (S, S, 3) uint8, the RGB crop; the record's numeric fields (`data_pipeline.records`)
@@ -45,78 +44,13 @@ class Reading:
     """How a host reads; none of it changes the batches.
 
     With no worker process, `threads` of this process prepare `ahead` batches: enough where the
-    training step leaves a core free, since decoding and warping hold no lock. Each worker process
-    does the same.
+    training step leaves a core free, since decoding and warping hold no lock. Otherwise
+    `worker_count` processes do.
     """
 
     worker_count: int = 0
     threads: int = 2
     ahead: int = 4
-
-
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """Where a sample comes from."""
-
-    source: int
-    epoch: int
-    index: int
-    real: bool = True  # False: fills up the last batch of an evaluation
-
-
-class PrepareSample:
-    """From a place to the sample: read, decode, crop, colour."""
-
-    def __init__(
-        self,
-        sources: tuple[RecordSource, ...],
-        extent: AugmentationRange,
-        seed: int,
-        input_size: int,
-        with_vertices: bool,
-    ):
-        self._sources = sources
-        self._extent = extent
-        self._seed = seed
-        self._input_size = input_size
-        self._with_vertices = with_vertices
-
-    def __call__(self, place: Place) -> dict[str, np.ndarray]:
-        record = self._sources[place.source][place.index]
-        if self._extent == NO_AUGMENTATION:
-            augmentation = Augmentation()
-        else:
-            augmentation = draw_augmentation(
-                self._extent,
-                seed=self._seed + place.source,
-                epoch=place.epoch,
-                index=place.index,
-            )
-        sample = prepare_sample(record, augmentation, self._input_size)
-        if self._with_vertices and "mano_vertices_m" not in sample:
-            sample["mano_vertices_m"] = np.zeros((2, 778, 3), np.float32)
-            sample["mano_vertices_valid"] = np.zeros(2, bool)
-        sample["sample_mask"] = np.asarray(place.real)
-        return sample
-
-
-def prepare_sample(
-    record: Mapping[str, Any], augmentation: Augmentation, input_size: int
-) -> dict[str, np.ndarray]:
-    """One sample (see `Batch`) without its mask, from a record and how it is to be varied."""
-    image = decode_image(record["image"])
-    img2bb = image_to_crop(record["bbox_px"], image.shape[1], augmentation, input_size)
-    sample = {
-        name: _numeric(value)
-        for name, value in record.items()
-        if name != "image" and name not in TEXT_FIELDS
-    }
-    sample["image"] = crop(image, img2bb, augmentation, input_size)
-    sample["img2bb"] = img2bb.astype(np.float32)
-    sample["augmentation"] = np.array(
-        [augmentation.scale, augmentation.rotation_degrees, augmentation.flip], np.float32
-    )
-    return sample
 
 
 class BatchLoader(Iterator[Batch]):
@@ -153,7 +87,7 @@ class BatchLoader(Iterator[Batch]):
 
     def __next__(self) -> Batch:
         if self._batches is None:
-            self._batches = iter(self._dataset())
+            self._batches = self._read()
         batch = next(self._batches)
         self._next_sample += self.batch_size
         return batch
@@ -184,25 +118,23 @@ class BatchLoader(Iterator[Batch]):
             self._batches.close()
         self._batches = None
 
-    def _dataset(self) -> grain.IterDataset:
-        cv2.setNumThreads(1)  # parallel over samples instead
+    def _read(self) -> Iterator[Batch]:
         index, count = self._shard
-        mine = self._places[self._next_sample + index :: count]
-        batches = mine.map(self._prepare).batch(self.batch_size // count, drop_remainder=True)
-        reading = self._reading
-        dataset = batches.to_iter_dataset(
-            grain.ReadOptions(num_threads=reading.threads, prefetch_buffer_size=reading.ahead)
-        )
+        places = self._places[self._next_sample + index :: count]
+        batch_size, reading = self.batch_size // count, self._reading
         if reading.worker_count:
-            if not flags.FLAGS.is_parsed():  # Grain reads flags of its own to start workers
-                flags.FLAGS.mark_as_parsed()
-            dataset = dataset.mp_prefetch(
-                grain.MultiprocessingOptions(num_workers=reading.worker_count), _start_worker
+            return WorkerBatches(
+                places, self._prepare, batch_size, reading.worker_count, reading.ahead
             )
-            # Through pipes: shared memory is 64 MiB in many containers, less than a few batches.
-            options = grain.experimental.DatasetOptions(min_shm_size=sys.maxsize)
-            dataset = grain.experimental.WithOptionsIterDataset(dataset, options)
-        return dataset
+        cv2.setNumThreads(1)  # parallel over samples instead
+        batches = places.map(self._prepare).batch(
+            batch_size, drop_remainder=True, batch_fn=stack_samples
+        )
+        return iter(
+            batches.to_iter_dataset(
+                grain.ReadOptions(num_threads=reading.threads, prefetch_buffer_size=reading.ahead)
+            )
+        )
 
 
 def make_train_loader(
@@ -316,13 +248,3 @@ def _open(data_dir: str | Path, name: str, split: str) -> RecordSource:
 
 def _any_vertices(sources: tuple[RecordSource, ...]) -> bool:
     return any(source.has_vertices for source in sources)
-
-
-def _numeric(value: Any) -> np.ndarray:
-    """int32, float32 or bool."""
-    array = np.asarray(value)
-    return array.astype(np.int32) if array.dtype == np.int64 else array
-
-
-def _start_worker(index: int, count: int) -> None:
-    cv2.setNumThreads(1)

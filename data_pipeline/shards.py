@@ -10,10 +10,7 @@ import dataclasses
 import itertools
 import json
 import multiprocessing
-import multiprocessing.connection
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +21,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 
 from data_pipeline.errors import BadImageError, DataError
 from data_pipeline.images import mean_brightness, read_image_file
+from data_pipeline.processes import follow_parent
 from data_pipeline.records import RecordCodec, RecordTable, record_features
 
 SHARD_BYTES = 256 << 20
@@ -152,15 +150,7 @@ _shared: Any = None  # a worker process's counter of records and its order to st
 def _start_worker(counter: Any, stop: Any) -> None:
     global _shared
     _shared = counter, stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def end_with_parent() -> None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    follow_parent()
 
 
 def _write_shard_in_worker(job: ShardJob) -> ShardResult:

@@ -21,8 +21,8 @@ from data_pipeline.loader import (
     Reading,
     make_eval_loader,
     make_train_loader,
-    prepare_sample,
 )
+from data_pipeline.samples import prepare_sample
 
 TRAIN, TEST = 20, 10
 SIZE = 32

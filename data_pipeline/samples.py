@@ -1,0 +1,98 @@
+"""Samples from records: read, decode, crop, colour.
+
+Worker processes import this module, so it stays clear of Grain, which imports JAX.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from data_pipeline.augmentation import (
+    NO_AUGMENTATION,
+    Augmentation,
+    AugmentationRange,
+    crop,
+    draw_augmentation,
+    image_to_crop,
+)
+from data_pipeline.datasets import RecordSource
+from data_pipeline.images import decode_image
+from data_pipeline.records import TEXT_FIELDS
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a sample comes from."""
+
+    source: int
+    epoch: int
+    index: int
+    real: bool = True  # False: fills up the last batch of an evaluation
+
+
+class PrepareSample:
+    """From a place to the sample: read, decode, crop, colour."""
+
+    def __init__(
+        self,
+        sources: tuple[RecordSource, ...],
+        extent: AugmentationRange,
+        seed: int,
+        input_size: int,
+        with_vertices: bool,
+    ):
+        self._sources = sources
+        self._extent = extent
+        self._seed = seed
+        self._input_size = input_size
+        self._with_vertices = with_vertices
+
+    def __call__(self, place: Place) -> dict[str, np.ndarray]:
+        record = self._sources[place.source][place.index]
+        if self._extent == NO_AUGMENTATION:
+            augmentation = Augmentation()
+        else:
+            augmentation = draw_augmentation(
+                self._extent,
+                seed=self._seed + place.source,
+                epoch=place.epoch,
+                index=place.index,
+            )
+        sample = prepare_sample(record, augmentation, self._input_size)
+        if self._with_vertices and "mano_vertices_m" not in sample:
+            sample["mano_vertices_m"] = np.zeros((2, 778, 3), np.float32)
+            sample["mano_vertices_valid"] = np.zeros(2, bool)
+        sample["sample_mask"] = np.asarray(place.real)
+        return sample
+
+
+def prepare_sample(
+    record: Mapping[str, Any], augmentation: Augmentation, input_size: int
+) -> dict[str, np.ndarray]:
+    """One sample (see `Batch`) without its mask, from a record and how it is to be varied."""
+    image = decode_image(record["image"])
+    img2bb = image_to_crop(record["bbox_px"], image.shape[1], augmentation, input_size)
+    sample = {
+        name: _numeric(value)
+        for name, value in record.items()
+        if name != "image" and name not in TEXT_FIELDS
+    }
+    sample["image"] = crop(image, img2bb, augmentation, input_size)
+    sample["img2bb"] = img2bb.astype(np.float32)
+    sample["augmentation"] = np.array(
+        [augmentation.scale, augmentation.rotation_degrees, augmentation.flip], np.float32
+    )
+    return sample
+
+
+def stack_samples(samples: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """A batch of samples, on a leading axis."""
+    return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
+
+
+def _numeric(value: Any) -> np.ndarray:
+    """int32, float32 or bool."""
+    array = np.asarray(value)
+    return array.astype(np.int32) if array.dtype == np.int64 else array
