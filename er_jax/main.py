@@ -59,6 +59,7 @@ def log_to(file: Path) -> None:
         level=logging.INFO, format="%(message)s", handlers=[terminal, lines], force=True
     )
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax and TFDS tell all that they do
+    logging.getLogger("jax").setLevel(logging.WARNING)
 
 
 if __name__ == "__main__":
