@@ -1,7 +1,6 @@
 """The arrays of the MANO hand model as a frozen pytree."""
 
 import dataclasses
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,10 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from er_jax.mano.files import read_hands
 from er_jax.mano.joints import HANDS
-
-VERTICES, JOINTS, BETAS, POSE_FEATURES = 778, 16, 10, 135
-
-logger = logging.getLogger(__name__)
+from er_jax.mano.stand_in import stand_in_arrays
 
 
 @jax.tree_util.register_dataclass
@@ -28,8 +24,8 @@ class HandModel:
     """
 
     template: Float[Array, "*hands 3 778"]
-    blend_directions: Float[Array, "*hands 145 3 778"]
-    """Displacement per unit of each of 10 betas, then of each of 135 entries of R − I."""
+    blend_directions: Float[Array, "*hands 145 2334"]
+    """Displacements, 3 × 778, per unit of each of 10 betas and 135 entries of the joints' R − I."""
     rest_joints: Float[Array, "*hands 16 3"]
     """Joints of the template."""
     rest_joint_directions: Float[Array, "*hands 10 16 3"]
@@ -43,7 +39,7 @@ class HandModel:
     source: str = dataclasses.field(metadata={"static": True})
     """Where the arrays come from: the folder, or "stand-in"."""
     sha256: tuple[str, str] = dataclasses.field(metadata={"static": True})
-    """Hash of the right and the left hand's file."""
+    """Hash of the right and the left hand's file; empty without files."""
 
     @property
     def both_hands(self) -> bool:
@@ -67,44 +63,42 @@ def load_hands(mano_dir: str | Path | None = None) -> HandModel:
         HandFileError: a file is absent, unsafe to read, or not a hand model.
     """
     if mano_dir is None:
-        from er_jax.mano.stand_in import stand_in_arrays
-
-        arrays = [stand_in_arrays(side) for side in HANDS]
-        return hand_model(arrays[0], arrays[1], source="stand-in", sha256=("", ""))
+        return hand_model({side: stand_in_arrays(side) for side in HANDS}, source="stand-in")
     files = read_hands(Path(mano_dir))
-    right, left = (files[side] for side in HANDS)
     return hand_model(
-        right.arrays, left.arrays, source=str(mano_dir), sha256=(right.sha256, left.sha256)
+        {side: files[side].arrays for side in HANDS},
+        source=str(mano_dir),
+        sha256=(files["right"].sha256, files["left"].sha256),
     )
 
 
 def hand_model(
-    right: Mapping[str, np.ndarray],
-    left: Mapping[str, np.ndarray],
+    hands: Mapping[str, Mapping[str, np.ndarray]],
     *,
     source: str,
-    sha256: tuple[str, str],
+    sha256: tuple[str, str] = ("", ""),
 ) -> HandModel:
-    """The model of both hands from arrays under MANO's own keys."""
-    stacked = {
-        key: np.stack([value, left_value])
-        for right_hand, left_hand in [(_derived(right), _derived(left))]
-        for (key, value), left_value in zip(right_hand.items(), left_hand.values(), strict=True)
-    }
-    arrays = {key: jnp.asarray(value) for key, value in stacked.items()}
+    """The model of both hands from arrays under MANO's own keys, by "right" and "left"."""
+    right, left = (_derived(hands[side]) for side in HANDS)
+    arrays = {name: jnp.asarray(np.stack([right[name], left[name]])) for name in right}
     return HandModel(**arrays, source=source, sha256=sha256)
 
 
 def _derived(mano: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Arrays of `HandModel` of one hand, float64, from arrays under MANO's own keys."""
+    """Arrays of `HandModel` of one hand, float64, from arrays under MANO's own keys.
+
+    Skinning weights are made to sum to 1 exactly: the layer moves the wrist by the translation,
+    and the vertices must follow by as much.
+    """
     directions = np.concatenate([mano["shapedirs"], mano["posedirs"]], axis=-1)
+    weights = mano["weights"].T
     return {
         "template": mano["v_template"].T,
-        "blend_directions": directions.transpose(2, 1, 0),
+        "blend_directions": directions.transpose(2, 1, 0).reshape(145, 3 * 778),
         "rest_joints": mano["J_regressor"] @ mano["v_template"],
         "rest_joint_directions": np.einsum("jv,vcs->sjc", mano["J_regressor"], mano["shapedirs"]),
         "joint_regressor": mano["J_regressor"],
-        "skinning_weights": mano["weights"].T,
+        "skinning_weights": weights / weights.sum(axis=0),
         "mean_pose": mano["hands_mean"],
         "pose_components": mano["hands_components"],
         "faces": mano["f"].astype(np.int32),

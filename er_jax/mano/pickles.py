@@ -73,8 +73,8 @@ def read_pickle(data: bytes) -> Any:
         return machine.stack.pop()
     except RefusedPickleError:
         raise
-    except Exception as error:  # whatever a malformed file does to the interpreter is refused too
-        reason = f"malformed or truncated pickle, at or after byte {position}: {error}"
+    except Exception as error:  # whatever a damaged file does to the interpreter
+        reason = f"damaged or truncated pickle, at or after byte {position}: {error}"
         raise RefusedPickleError(reason) from error
 
 
@@ -139,17 +139,16 @@ class _Machine:
 
     def _pop(self, count: int) -> list[Any]:
         if len(self.stack) < count:
-            raise RefusedPickleError("malformed pickle: the stack is empty")
-        values = self.stack[-count:]
-        del self.stack[-count:]
-        return values
+            raise RefusedPickleError("damaged pickle: it takes more values than it gave")
+        return self._pop_from(len(self.stack) - count)
 
     def _pop_to_mark(self) -> list[Any]:
-        return (
-            self._pop(len(self.stack) - mark)
-            if (mark := self.marks.pop()) < len(self.stack)
-            else []
-        )
+        return self._pop_from(self.marks.pop())
+
+    def _pop_from(self, start: int) -> list[Any]:
+        values = self.stack[start:]
+        del self.stack[start:]
+        return values
 
     def _extend(self, values: list[Any]) -> None:
         if type(self.stack[-1]) is not list:
@@ -190,6 +189,15 @@ def to_array(value: Any) -> np.ndarray:
     Raises:
         RefusedPickleError: it stands for no array of numbers, or is inconsistent.
     """
+    try:
+        return _to_array(value)
+    except RefusedPickleError:
+        raise
+    except Exception as error:  # whatever inconsistent records do
+        raise RefusedPickleError(f"inconsistent array: {error}") from error
+
+
+def _to_array(value: Any) -> np.ndarray:
     match value:
         case Record(name, (buffer, dtype, shape, order)) if name in FROM_BUFFER:
             return _numeric_array(buffer, dtype, shape, fortran=order == "F")
@@ -198,15 +206,15 @@ def to_array(value: Any) -> np.ndarray:
         case Record(
             name, _, {"_shape": shape, "indptr": starts, "indices": rows, "data": data}
         ) if name in SPARSE:
-            return _dense(shape, to_array(starts), to_array(rows), to_array(data))
+            return _dense(shape, _to_array(starts), _to_array(rows), _to_array(data))
         case Record("chumpy.ch Ch", _, {"x": content}):
-            return to_array(content)
+            return _to_array(content)
         case Record(
             "chumpy.reordering Select",
             _,
             {"a": Record("chumpy.ch Ch") as source, "idxs": indices, "preferred_shape": shape},
         ):
-            return to_array(source).ravel()[to_array(indices)].reshape(shape)
+            return _to_array(source).ravel()[_to_array(indices)].reshape(shape)
     raise RefusedPickleError("it is not an array of numbers")
 
 
@@ -229,7 +237,7 @@ def _numeric_array(buffer: Any, dtype: Any, shape: Any, fortran: bool) -> np.nda
         case _:
             raise RefusedPickleError("an array of objects is refused")
     plain = np.dtype(order + code)
-    if not all(type(size) is int and size >= 0 for size in shape):
+    if type(shape) is not tuple or not all(type(size) is int and size >= 0 for size in shape):
         raise RefusedPickleError(f"an array of shape {shape} is refused")
     if math.prod(shape) * plain.itemsize != len(raw):
         raise RefusedPickleError(f"an array says shape {shape}, {code}, but holds {len(raw)} bytes")
@@ -239,11 +247,12 @@ def _numeric_array(buffer: Any, dtype: Any, shape: Any, fortran: bool) -> np.nda
 
 def _dense(shape: Any, starts: np.ndarray, rows: np.ndarray, data: np.ndarray) -> np.ndarray:
     """The dense matrix of compressed sparse columns (MANO's joint regressor, 16 × 778)."""
-    if tuple(shape) != (16, 778):
-        raise RefusedPickleError(
-            f"a sparse matrix of shape {shape} is refused, (16, 778) is needed"
-        )
+    if shape != (16, 778):
+        raise RefusedPickleError(f"a sparse matrix of shape {shape} is refused, not (16, 778)")
+    bounds = starts.shape == (779,) and starts.min() >= 0 and starts.max() <= len(data)
+    widths = np.diff(starts.astype(np.int64))
+    if not bounds or widths.min() < 0 or widths.sum() != len(data) or rows.min() < 0:
+        raise RefusedPickleError("an inconsistent sparse matrix is refused")
     dense = np.zeros(shape, data.dtype)
-    columns = np.repeat(np.arange(shape[1]), np.diff(starts))
-    np.add.at(dense, (rows, columns), data)
+    np.add.at(dense, (rows, np.repeat(np.arange(778), widths)), data)
     return dense
