@@ -63,7 +63,7 @@ def _sums(
 ) -> dict[str, Float[Array, "..."]]:
     full_pose = targets.mano_pose.at[..., 3:].add(hands.mean_pose)
     rotations = axis_angle_to_matrix(full_pose.reshape(*full_pose.shape[:2], 16, 3))
-    valid = targets.mano_hand_valid & sample_mask[:, None]
+    valid = targets.mano_pose_valid & sample_mask[:, None]
     pairs = targets.rel_trans_valid & sample_mask
     return {
         "rotations": jnp.where(valid[..., None, None, None], rotations, 0).sum(0),

@@ -31,14 +31,14 @@ def losses(
     Raises:
       KeyError: if a weight names no term, or a term has no weight.
     """
-    hand = targets.mano_hand_valid[..., None]
+    mesh, pose = targets.mano_hand_valid[..., None, None], targets.mano_pose_valid[..., None]
     joint, joint_seen = targets.joint_valid[..., None], targets.joint_trunc[..., None]
     terms = {
         "rel_trans": _l1(prediction.rel_trans, targets.rel_trans, targets.rel_trans_valid[:, None]),
-        "mano_pose": _l1(prediction.pose, targets.mano_pose, hand),
-        "mano_shape": _l1(prediction.betas, targets.mano_shape, hand),
+        "mano_pose": _l1(prediction.pose, targets.mano_pose, pose),
+        "mano_shape": _l1(prediction.betas, targets.mano_shape, pose),
         "joint_cam": _l1(prediction.joints, targets.joint_cam, joint),
-        "mano_joint_cam": _l1(prediction.joints, targets.mano_joint_cam, hand[..., None]),
+        "mano_joint_cam": _l1(prediction.joints, targets.mano_joint_cam, mesh),
         "joint_img": _l1(prediction.joint_img, targets.joint_img, joint_seen),
         "mano_joint_img": _l1(
             prediction.joint_img, targets.mano_joint_img, targets.mano_joint_trunc[..., None]

@@ -8,7 +8,7 @@ them.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +51,8 @@ class Targets:
     joint_valid: Bool[Array, "B 2 21"]  # annotated in 3D
     joint_trunc: Bool[Array, "B 2 21"]  # annotated and inside the crop and the depth box
     mano_joint_trunc: Bool[Array, "B 2 21"]
-    mano_hand_valid: Bool[Array, "B 2"]  # the hand has a MANO fit
+    mano_hand_valid: Bool[Array, "B 2"]  # the hand has a MANO fit: its mesh
+    mano_pose_valid: Bool[Array, "B 2"]  # and the fit is given by its pose and shape
     rel_trans_valid: Bool[Array, "B"]
 
 
@@ -76,12 +77,7 @@ def make_targets(
     """
     flip = batch["augmentation"][:, 2] > 0.5
     turn = _augmentation_transform(batch["augmentation"][:, 1], flip)
-    rotation = batch["camera_rotation"]
-    translation = batch["camera_translation_mm"] / MILLIMETRES_PER_METRE
     cells = jnp.array([heatmap_size, heatmap_size]) / input_size
-
-    def to_camera(points_world: Array) -> Array:
-        return jnp.einsum("bij,bhnj->bhni", rotation, points_world) + translation[:, None, None]
 
     def to_cells(points_cam: Array, wrist_cam: Array) -> Array:
         pixels = _project(points_cam, batch["focal_px"], batch["princpt_px"])
@@ -99,33 +95,71 @@ def make_targets(
     def augmented(points_cam: Array) -> Array:
         return _swap_if(flip, jnp.einsum("bij,bhnj->bhni", turn, points_cam))
 
-    joint_cam = to_camera(batch["joint_world_mm"] / MILLIMETRES_PER_METRE)
-    joint_img = _swap_if(flip, to_cells(joint_cam, joint_cam[:, :, :1]))
-    joint_valid = _swap_if(flip, batch["joint_valid_world"])
-    joint_seen = _swap_if(flip, batch["joint_valid_view"])
-    wrist_cam = augmented(joint_cam[:, :, :1])[:, :, WRIST]
+    known = _annotations(hands, batch)
+    joint_cam, joint_wrist_cam = known.joint_cam, known.joint_cam[:, :, :1]
+    joint_img = _swap_if(flip, to_cells(joint_cam, joint_wrist_cam))
+    joint_valid, joint_seen = (_swap_if(flip, x) for x in (known.joint_valid, known.joint_seen))
+    wrist_cam = augmented(joint_wrist_cam)[:, :, WRIST]
 
-    mesh = hand_forward(hands, batch["mano_betas"], batch["mano_pose"], batch["mano_trans_m"])
-    mesh_cam = to_camera(mesh.vertices)
-    mano_joint_cam = joints_from_vertices(hands, mesh_cam)
+    mano_joint_cam = joints_from_vertices(hands, known.mesh_cam)
     mano_wrist_cam = mano_joint_cam[:, :, :1]
     mano_joint_img = _swap_if(flip, to_cells(mano_joint_cam, mano_wrist_cam))
-    mano_valid = _swap_if(flip, batch["mano_valid"])
+    mesh_valid = _swap_if(flip, known.mesh_valid)
 
     return Targets(
-        joint_cam=augmented(joint_cam - joint_cam[:, :, :1]),
+        joint_cam=augmented(joint_cam - joint_wrist_cam),
         joint_img=joint_img,
         mano_joint_cam=augmented(mano_joint_cam - mano_wrist_cam),
         mano_joint_img=mano_joint_img,
-        mano_mesh_cam=augmented(mesh_cam - mano_wrist_cam),
-        mano_pose=_augmented_pose(batch["mano_pose"], turn @ rotation, flip),
+        mano_mesh_cam=augmented(known.mesh_cam - mano_wrist_cam),
+        mano_pose=_augmented_pose(batch["mano_pose"], turn @ batch["camera_rotation"], flip),
         mano_shape=_swap_if(flip, batch["mano_betas"]),
         rel_trans=wrist_cam[:, 1] - wrist_cam[:, 0],
         joint_valid=joint_valid,
         joint_trunc=joint_valid & joint_seen & inside(joint_img),
-        mano_joint_trunc=mano_valid[..., None] & inside(mano_joint_img),
-        mano_hand_valid=mano_valid,
+        mano_joint_trunc=mesh_valid[..., None] & inside(mano_joint_img),
+        mano_hand_valid=mesh_valid,
+        mano_pose_valid=_swap_if(flip, batch["mano_valid"]),
         rel_trans_valid=joint_valid[:, 0, WRIST] & joint_valid[:, 1, WRIST],
+    )
+
+
+class _Annotations(NamedTuple):
+    """What is known of the hands, in the axes of the camera as it stood, metres."""
+
+    joint_cam: Float[Array, "B 2 21 3"]
+    joint_valid: Bool[Array, "B 2 21"]
+    joint_seen: Bool[Array, "B 2 21"]
+    mesh_cam: Float[Array, "B 2 778 3"]
+    mesh_valid: Bool[Array, "B 2"]
+
+
+def _annotations(hands: HandModel, batch: Batch) -> _Annotations:
+    """Annotated joints and fitted meshes; fits that are meshes (HIC) also stand for the joints."""
+    translation = batch["camera_translation_mm"] / MILLIMETRES_PER_METRE
+
+    def to_camera(points_world: Array) -> Array:
+        turned = jnp.einsum("bij,bhnj->bhni", batch["camera_rotation"], points_world)
+        return turned + translation[:, None, None]
+
+    mesh = hand_forward(hands, batch["mano_betas"], batch["mano_pose"], batch["mano_trans_m"])
+    known = _Annotations(
+        joint_cam=to_camera(batch["joint_world_mm"] / MILLIMETRES_PER_METRE),
+        joint_valid=batch["joint_valid_world"],
+        joint_seen=batch["joint_valid_view"],
+        mesh_cam=to_camera(mesh.vertices),
+        mesh_valid=batch["mano_valid"],
+    )
+    if "mano_vertices_m" not in batch:
+        return known
+    given = batch["mano_vertices_valid"]
+    joints = joints_from_vertices(hands, batch["mano_vertices_m"])
+    return _Annotations(
+        joint_cam=jnp.where(given[..., None, None], joints, known.joint_cam),
+        joint_valid=known.joint_valid | given[..., None],
+        joint_seen=known.joint_seen | given[..., None],
+        mesh_cam=jnp.where(given[..., None, None], batch["mano_vertices_m"], known.mesh_cam),
+        mesh_valid=known.mesh_valid | given,
     )
 
 

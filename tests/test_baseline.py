@@ -29,7 +29,8 @@ def targets(pose, betas, rel_trans, hand_valid):
         joint_valid=mask,
         joint_trunc=mask,
         mano_joint_trunc=mask,
-        mano_hand_valid=jnp.asarray(hand_valid),
+        mano_hand_valid=jnp.ones((count, 2), bool),  # a mesh without parameters has no pose
+        mano_pose_valid=jnp.asarray(hand_valid),
         rel_trans_valid=jnp.asarray(hand_valid).all(1),
     )
 

@@ -70,6 +70,7 @@ def random_pair(rng, batch=3):
         "joint_trunc": (2, 21),
         "mano_joint_trunc": (2, 21),
         "mano_hand_valid": (2,),
+        "mano_pose_valid": (2,),
         "rel_trans_valid": (),
     }
     values = {name: rng.normal(size=(batch, *shape)) for name, shape in shapes.items()}
@@ -90,7 +91,7 @@ def test_masked_values_do_not_matter_even_when_not_finite():
     prediction, targets = random_pair(rng)
     spoiled = {name: getattr(targets, name).copy() for name in Targets.__dataclass_fields__}
     spoiled["joint_cam"][~targets.joint_valid] = np.nan
-    spoiled["mano_pose"][~targets.mano_hand_valid] = np.inf
+    spoiled["mano_pose"][~targets.mano_pose_valid] = np.inf
     spoiled["rel_trans"][~targets.rel_trans_valid] = np.nan
     assert losses(prediction, targets) == losses(prediction, Targets(**spoiled))
 
