@@ -182,6 +182,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("jax").setLevel(logging.WARNING)  # says which accelerators it did not find
     settings = Settings(options.train, options.val, options.test, options.seed)
     try:
         if write_dataset(options.raw_dir, settings, options.workers):
