@@ -12,7 +12,6 @@ from typing import Any
 
 import cv2
 import grain
-import numpy as np
 
 from data_pipeline.augmentation import NO_AUGMENTATION, AugmentationRange
 from data_pipeline.datasets import RecordSource, find_dataset
@@ -29,8 +28,8 @@ __all__ = [
     "prepare_sample",
 ]
 
-Batch = dict[str, np.ndarray]
-"""A sample's fields with a leading batch axis:
+Batch = dict[str, Any]
+"""A sample's fields as numpy arrays with a leading batch axis:
 
 `image` (S, S, 3) uint8, the RGB crop; the record's numeric fields (`data_pipeline.records`)
 unchanged; `img2bb` (2, 3), from pixels of the image (mirrored if flipped) to pixels of the crop;
