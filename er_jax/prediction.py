@@ -43,9 +43,11 @@ def predict_pictures(
     boxes: Sequence[Sequence[float]] | None,
     output: Path,
 ) -> list[Path]:
-    """Reconstructs the hands in each picture and writes, named as the picture, into `output`:
-    `_right.obj` and `_left.obj` (metres, camera axes, right wrist at the origin), `.glb` (the same
-    with glTF's axes), `.json` (parameters and joints) and `.png` (input, overlay, turned view).
+    """Reconstructs the hands in each picture and writes the results into `output`.
+
+    Named as the picture (see `output_names`): `_right.obj` and `_left.obj` (metres, camera axes,
+    right wrist at the origin), `.glb` (the same with glTF's axes), `.json` (parameters and joints)
+    and `.png` (input, overlay, turned view).
 
     Args:
       config: of the run that the state was trained in.
@@ -60,8 +62,8 @@ def predict_pictures(
       The pictures that were written.
 
     Raises:
-      FileNotFoundError, ValueError: for a picture that is not there, cannot be read, or whose name
-        another one has; for boxes that are not one a picture or have no area.
+      FileNotFoundError: for a picture that is not there.
+      ValueError: for one that cannot be read, or boxes that are not one a picture or have no area.
     """
     chosen: Sequence[Sequence[float] | None] = boxes or [None] * len(pictures)
     _check(pictures, chosen)
@@ -69,7 +71,7 @@ def predict_pictures(
     output.mkdir(parents=True, exist_ok=True)
     written = []
     with progress_bar("Predicting", len(pictures), "pictures") as bar:
-        for path, box in zip(pictures, chosen, strict=True):
+        for path, box, name in zip(pictures, chosen, output_names(pictures), strict=True):
             image = read_picture(path)
             bbox = square_box(box or (0, 0, image.shape[1], image.shape[0]))
             img2bb = image_to_crop(bbox, image.shape[1], _PLAIN, config.model.input_size)
@@ -77,8 +79,8 @@ def predict_pictures(
             batched = jax.device_get(predict(state, hands, cropped[None]))
             prediction = jax.tree.map(lambda x: x[0], batched)
             camera = pixel_camera(prediction, img2bb)
-            _write(output / path.stem, image, bbox, prediction, camera, np.asarray(hands.faces))
-            written.append(output / f"{path.stem}.png")
+            _write(output / name, image, bbox, prediction, camera, np.asarray(hands.faces))
+            written.append(output / f"{name}.png")
             bar.advance()
     return written
 
@@ -120,6 +122,15 @@ def pixel_camera(prediction: Prediction, img2bb: Float[np.ndarray, "2 3"]) -> Pi
     )
 
 
+def output_names(pictures: Sequence[Path]) -> list[str]:
+    """The pictures' names without their endings, numbered where several share one."""
+    stems = [path.stem for path in pictures]
+    return [
+        stem if stems.count(stem) == 1 else f"{stem}_{number}"
+        for number, stem in enumerate(stems, start=1)
+    ]
+
+
 def _check(pictures: Sequence[Path], boxes: Sequence[Sequence[float] | None]) -> None:
     if not pictures:
         raise ValueError("no picture given: use --images=FILE, as often as there are pictures")
@@ -128,13 +139,6 @@ def _check(pictures: Sequence[Path], boxes: Sequence[Sequence[float] | None]) ->
             f"{len(boxes)} boxes for {len(pictures)} pictures: give one --box x,y,w,h a picture, "
             "in the same order, or none at all"
         )
-    stems: dict[str, Path] = {}
-    for path in pictures:
-        if stems.setdefault(path.stem, path) != path:
-            raise ValueError(
-                f"{path} and {stems[path.stem]} would write the same files: rename one, or predict "
-                "them into two folders"
-            )
     for box in boxes:
         if box is not None and (len(box) != 4 or min(box[2:]) <= 0):
             raise ValueError(f"box {tuple(box)}: need x,y,w,h in pixels with w and h above zero")

@@ -70,7 +70,7 @@ def train(config: ConfigDict, workdir: Path) -> Outcome:
                 if step and (score is not None or due or stop.requested):
                     record = run_record(config, validation.history)
                     checkpoints.save(parallel.first_replica(state), data, record, score)
-                if step == last_step or validation.stopped_improving or stop.requested:
+                if step >= last_step or validation.stopped_improving or stop.requested:
                     break
                 state, metrics = train_step(state, hands, parallel.shard(next(data)))
                 step += 1
