@@ -28,24 +28,26 @@ class AnnotatedSplit:
         dataset: `name` or `name/config`.
         split: such as `test`.
         batch_size: the last batch is filled up with copies of its last sample, and masked.
+        input_size: side of the crop that `img2bb` maps to, pixels.
     """
 
     data_dir: str | Path
     dataset: str
     split: str
     batch_size: int = 64
+    input_size: int = INPUT_SIZE_PX
 
     def __len__(self) -> int:
         """Batches in a pass."""
         return -(-len(self._source) // self.batch_size)
 
     def __iter__(self) -> Iterator[Sample]:
-        """Batches as `data_pipeline.loader` gives them at 256 pixels, but without `image`."""
+        """Batches as `data_pipeline.loader` gives them, but without `image`."""
         for start in range(0, len(self._source), self.batch_size):
             stop = min(start + self.batch_size, len(self._source))
             records = [self._source[index] for index in range(start, stop)]
             records += records[-1:] * (self.batch_size - len(records))
-            samples = [_numbers(record) for record in records]
+            samples = [_numbers(record, self.input_size) for record in records]
             batch = {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
             batch["sample_mask"] = np.arange(self.batch_size) < stop - start
             yield batch
@@ -70,7 +72,7 @@ class AnnotatedSplit:
     def picture(self, index: int) -> tuple[np.ndarray, Sample]:
         """One record's whole picture, RGB, and its numbers without a batch axis."""
         record = self._source[index]
-        return decode_image(record["image"]), _numbers(record)
+        return decode_image(record["image"]), _numbers(record, self.input_size)
 
     @functools.cached_property
     def _source(self) -> RecordSource:
@@ -94,15 +96,14 @@ def _label(record: Mapping[str, Any]) -> tuple[int, str, str, str]:
     return record["annotation_id"], camera, sequence, BOX_SOURCES[record["bbox_source"]]
 
 
-def _numbers(record: Mapping[str, Any]) -> Sample:
+def _numbers(record: Mapping[str, Any], input_size: int) -> Sample:
     sample = {
         name: np.asarray(value)
         for name, value in record.items()
         if name != "image" and name not in TEXT_FIELDS
     }
-    img2bb = image_to_crop(
-        record["bbox_px"], record["image_size_px"][0], Augmentation(), INPUT_SIZE_PX
-    )
+    width = record["image_size_px"][0]
+    img2bb = image_to_crop(record["bbox_px"], width, Augmentation(), input_size)
     sample["img2bb"] = img2bb.astype(np.float32)
     sample["augmentation"] = np.array([1, 0, 0], np.float32)
     return {k: v.astype(np.int32) if v.dtype == np.int64 else v for k, v in sample.items()}

@@ -14,7 +14,7 @@ from rich.table import Table
 from er_jax import parallel
 from er_jax.baseline import MeanHands, constant_prediction, mean_hands
 from er_jax.mano import HandModel
-from er_jax.metric_summary import collect, headline
+from er_jax.metric_summary import across_hosts, collect, headline
 from er_jax.metrics import SampleErrors, sample_errors
 from er_jax.models import ERConfig, Prediction
 from er_jax.progress import progress_bar
@@ -83,7 +83,7 @@ def evaluate(
     *,
     title: str,
 ) -> SampleErrors:
-    """The errors of every sample of one pass over a split.
+    """The errors of every sample of one pass over a split, of all hosts on every host.
 
     Args:
       step: from `make_evaluation_step`.
@@ -99,7 +99,7 @@ def evaluate(
                 yield parallel.gather(step(state, hands, parallel.shard(batch)))
                 bar.advance()
 
-    return collect(errors())
+    return across_hosts(collect(errors()))
 
 
 def mean_hands_of(config: ConfigDict, hands: HandModel, batches: Batches) -> MeanHands:

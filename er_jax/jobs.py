@@ -12,7 +12,10 @@ import numpy as np
 from ml_collections import ConfigDict
 from rich.console import Console
 
+from data_pipeline.errors import DataError
 from er_jax import parallel
+from er_jax.annotations import AnnotatedSplit
+from er_jax.baseline import MeanHands, rest_hands
 from er_jax.evaluation import (
     evaluate,
     evaluate_mean_hands,
@@ -26,11 +29,14 @@ from er_jax.metric_summary import summarize
 from er_jax.models import ERConfig
 from er_jax.pictures import draw_loss_curve, write_picture
 from er_jax.prediction import predict_pictures
+from er_jax.report.from_checkpoint import report_on_checkpoint
 from er_jax.samples_sheet import samples_sheet
 from er_jax.training.checkpoints import Checkpoints
 from er_jax.training.loop import Outcome, train
 from er_jax.training.run_record import check_same_network
 from er_jax.training.state import TrainState, create_state
+
+MEAN_HANDS = "mean pose and shape"  # as tables name it
 
 
 def run_training(config: ConfigDict, workdir: Path) -> Outcome:
@@ -76,8 +82,8 @@ def run_evaluation(
     """Evaluates a checkpoint, and beside it the training set's mean hands, on a split.
 
     Prints the headline numbers and writes into `workdir/evaluation`: every number of every
-    protocol with where it comes from (JSON), a sheet of samples with truth beside prediction, and
-    the loss curve.
+    protocol with where it comes from (JSON), a report of them with breakdowns and samples (HTML, in
+    a folder of its own), a sheet of samples with truth beside prediction, and the loss curve.
 
     Returns:
       The JSON file.
@@ -90,18 +96,24 @@ def run_evaluation(
     state, hands = load_trained(config, workdir, step), load_hands(config.mano_dir)
     replicas = parallel.replicate(state), parallel.replicate(hands)
     samples = Split(config, name)
-    mean = mean_hands_of(config, hands, Split(config, config.data.train_split))
     network = make_evaluation_step(config, f_scores=True)
-    summaries = {
-        "network": summarize(evaluate(network, *replicas, samples, title=f"Evaluating on {name}")),
-        "mean pose and shape": summarize(evaluate_mean_hands(config, mean, hands, samples)),
+    constants = {**_mean_hands(config, hands), "rest pose": rest_hands(hands)}
+    annotated = annotated_split(config, name)
+    errors = {
+        "network": evaluate(network, *replicas, samples, title=f"Evaluating on {name}"),
+        **{
+            baseline: evaluate_mean_hands(config, constant, hands, annotated)
+            for baseline, constant in constants.items()
+        },
     }
+    summaries = {method: summarize(table) for method, table in errors.items()}
     trained = int(state.step)
     print_table(f"{config.data.dataset}, {name}, checkpoint {trained}", summaries)
 
     folder = workdir / "evaluation"
     folder.mkdir(exist_ok=True)
-    results = folder / f"{name}-{trained}.json"
+    stem = f"{config.data.dataset.replace('/', '-')}-{name}-{trained}"
+    results = folder / f"{stem}.json"
     provenance = {
         "dataset": config.data.dataset,
         "split": name,
@@ -109,13 +121,33 @@ def run_evaluation(
         "hand_model_sha256": hand_model_hash(hands),
     }
     write_json(results, {"provenance": provenance, "results": summaries})
-    write_picture(folder / f"{name}-{trained}.png", samples_sheet(config, state, hands, samples))
-    baseline = summaries["mean pose and shape"]["scale_aligned"]["MPJPE"]["all"]["value"]
-    draw_loss_curve(
-        workdir / "metrics.jsonl", folder / "loss.png", {"mean pose, scale_aligned": baseline}
-    )
+    report_on_checkpoint(config, workdir.name, state, hands, name, errors, folder / stem)
+    write_picture(folder / f"{stem}.png", samples_sheet(config, state, hands, samples))
+    levels = {
+        f"{baseline}, scale_aligned": summaries[baseline]["scale_aligned"]["MPJPE"]["all"]["value"]
+        for baseline in constants
+        if baseline == MEAN_HANDS
+    }
+    draw_loss_curve(workdir / "metrics.jsonl", folder / "loss.png", levels)
     Console().print(f"Numbers and pictures are in {folder}", soft_wrap=True)
     return results
+
+
+def _mean_hands(config: ConfigDict, hands: HandModel) -> dict[str, MeanHands]:
+    """The training set's mean hands by their name; none of a dataset without a training split."""
+    train = annotated_split(config, config.data.train_split)
+    try:
+        return {MEAN_HANDS: mean_hands_of(config, hands, train)}
+    except DataError as error:
+        logging.warning("No mean-pose baseline: %s", error)
+        return {}
+
+
+def annotated_split(config: ConfigDict, name: str) -> AnnotatedSplit:
+    """A split's annotations without its pictures, as the config's network would crop them."""
+    return AnnotatedSplit(
+        config.data_dir, config.data.dataset, name, config.batch_size, config.model.input_size
+    )
 
 
 def run_prediction(

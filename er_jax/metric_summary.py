@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jaxtyping import Array, Bool, Float
 
 from er_jax.mano.joints import FINGERS, HAND21, HANDS
@@ -30,6 +31,21 @@ def collect(batches: Iterable[SampleErrors]) -> SampleErrors:
     if not tables:
         raise ValueError("no batch of errors to collect; is the dataset or the selection empty?")
     return jax.tree.map(lambda *parts: np.concatenate(parts), *tables)
+
+
+def across_hosts(errors: SampleErrors) -> SampleErrors:
+    """The samples of all hosts, on every host; hosts may have different numbers of them."""
+    if jax.process_count() == 1:
+        return errors
+    count = len(np.asarray(errors.sample_mask))
+    counts = multihost_utils.process_allgather(np.array(count))
+
+    def gather(values: Values) -> np.ndarray:
+        padding = [(0, int(counts.max()) - count), *[(0, 0)] * (values.ndim - 1)]
+        parts = multihost_utils.process_allgather(np.pad(np.asarray(values), padding))
+        return np.concatenate([part[:n] for part, n in zip(parts, counts, strict=True)])
+
+    return jax.tree.map(gather, errors)
 
 
 def select(errors: SampleErrors, samples: Any) -> SampleErrors:

@@ -8,8 +8,8 @@ import pytest
 from exported import exported_truth
 
 from er_jax.annotations import AnnotatedSplit
-from er_jax.evaluate import evaluate_methods, predictions_method
 from er_jax.mano import load_hands
+from er_jax.methods import evaluate_methods, predictions_method
 from er_jax.metric_summary import summarize
 from er_jax.predictions_file import PredictionsError, read_predictions, write_predictions
 

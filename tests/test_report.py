@@ -165,11 +165,11 @@ def test_intervals_hold_the_true_value_about_as_often_as_they_say():
     """Of sequences drawn from a known population; independent frames would be far too sure."""
     truth = 8 + 3 * 0.5
     held = 0
-    for seed in range(40):
-        method = made_up(seed=seed, count=400, sequences=30)
-        interval = compare([method, method], resamples=200).values["wrist_aligned/MPVPE/all"][0]
+    for seed in range(30):
+        method = made_up(seed=seed, count=150, sequences=30)
+        interval = compare([method, method], resamples=100).values["wrist_aligned/MPVPE/all"][0]
         held += interval.low <= truth <= interval.high
-    assert held >= 34
+    assert held >= 25
 
 
 def test_only_common_samples_are_paired_and_only_of_one_dataset():
