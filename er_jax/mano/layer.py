@@ -188,7 +188,8 @@ def _in_chunks(
     pass keeps a chunk's shaped vertices and computes the rest anew.
     """
     count = samples[0].shape[0]
-    if count <= 2 * CHUNK or jax.default_backend() != "cpu":
+    known = isinstance(count, int)  # not while a program for any batch size is exported
+    if not known or count <= 2 * CHUNK or jax.default_backend() != "cpu":
         return function(samples)
     chunks = -(-count // CHUNK)
     padded = [jnp.pad(x, [(0, chunks * CHUNK - count)] + [(0, 0)] * (x.ndim - 1)) for x in samples]

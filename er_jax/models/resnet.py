@@ -37,10 +37,12 @@ class Stem(nnx.Module):
 
     def __init__(self, filters: int, make: LayerFactory):
         self.kernel = make.convolution(3, filters, 7).kernel
+        self.bias = nnx.data(None)
         self.dtype = make.dtype
 
     def __call__(self, image: Array) -> Array:
-        return convolve_stem(image.astype(self.dtype), self.kernel[...].astype(self.dtype))
+        output = convolve_stem(image.astype(self.dtype), self.kernel[...].astype(self.dtype))
+        return output if self.bias is None else output + self.bias[...].astype(self.dtype)
 
 
 class Downsample(nnx.Module):

@@ -1,0 +1,117 @@
+"""The network's form for use: batch norms folded, compiled once a batch size, exportable.
+
+To load an exported program, a process needs JAX and flatbuffers, and nothing of this project:
+
+    program = jax.export.deserialize(bytearray(Path("er.stablehlo").read_bytes()))
+    outputs = program.call(images)  # (batch, S, S, 3) float32 RGB in [0, 1], any batch
+
+`outputs` is a dictionary of the arrays that `Prediction` describes, by the names of its fields.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array, export
+from jaxtyping import Float, UInt8
+
+from er_jax.mano import HandModel
+from er_jax.models.er import ERNet, Prediction
+from er_jax.models.layers import BATCH_NORM_EPSILON, BatchNorm
+
+BATCH_SIZES = (1, 4, 16)
+PLATFORMS = ("cpu", "cuda")
+Network = TypeVar("Network", bound=nnx.Module)
+
+
+class Folded(nnx.Module):
+    """In the place of a batch norm whose convolution has taken it over."""
+
+    def __call__(self, inputs: Array) -> Array:
+        return inputs
+
+
+def fold_batch_norms(net: Network) -> Network:
+    """A copy of the network in evaluation mode, each batch norm in the convolution before it.
+
+    A norm named `bn…` follows the convolution named `conv…` of the same module.
+    """
+    folded = nnx.clone(net)
+    folded.eval()
+    for _, module in nnx.iter_modules(folded):
+        norms = {name: part for name, part in vars(module).items() if isinstance(part, BatchNorm)}
+        for name, norm in norms.items():
+            convolution = getattr(module, name.replace("bn", "conv"))
+            scale = norm.scale[...] * jax.lax.rsqrt(norm.var[...] + BATCH_NORM_EPSILON)
+            convolution.kernel[...] = convolution.kernel[...] * scale
+            convolution.bias = nnx.Param(norm.bias[...] - norm.mean[...] * scale)
+            setattr(module, name, Folded())
+    return folded
+
+
+class Reconstructor:
+    """Images to meshes, for any number of images, by programs of a few batch sizes.
+
+    A batch is padded to the next size and a larger one is cut. A program is compiled when a batch
+    first needs it; with JAX's persistent compilation cache, once and for all.
+    """
+
+    def __init__(self, net: ERNet, hands: HandModel, batch_sizes: Sequence[int] = BATCH_SIZES):
+        graphdef, self._state = nnx.split(fold_batch_norms(net))
+        self._hands = hands
+        self._batch_sizes = sorted(batch_sizes)
+
+        def predict(state: nnx.State, hands: HandModel, images: Array) -> Prediction:
+            return nnx.merge(graphdef, state)(_scaled(images), hands)
+
+        self._predict = jax.jit(predict)
+
+    def __call__(
+        self, images: Float[np.ndarray, "N S S 3"] | UInt8[np.ndarray, "N S S 3"]
+    ) -> Prediction:
+        """The prediction of each image, on the host; RGB, in [0, 1] or as bytes."""
+        largest = self._batch_sizes[-1]
+        parts = [
+            self._predict_some(images[start : start + largest])
+            for start in range(0, max(len(images), 1), largest)
+        ]
+        return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+
+    def _predict_some(self, images: np.ndarray) -> Prediction:
+        count = len(images)
+        size = next(size for size in self._batch_sizes if size >= count)
+        padding = [(0, size - count), (0, 0), (0, 0), (0, 0)]
+        batch = self._predict(self._state, self._hands, np.pad(images, padding))
+        return jax.tree.map(lambda array: array[:count], jax.device_get(batch))
+
+
+def export_program(net: ERNet, hands: HandModel, path: Path | str) -> None:
+    """Writes the network, its weights and the hand model as one portable program (StableHLO).
+
+    It runs on CPUs and CUDA GPUs, for any batch size (see above for how to load it).
+    """
+    path = Path(path)
+    folded = fold_batch_norms(net)
+
+    def predict(images: Array) -> dict[str, Array]:
+        prediction = folded(images, hands)
+        names = [field.name for field in dataclasses.fields(prediction)]
+        return {name: getattr(prediction, name) for name in names if name != "intermediates"}
+
+    side = net.config.input_size
+    (batch,) = export.symbolic_shape("batch")
+    images = jax.ShapeDtypeStruct((batch, side, side, 3), jnp.float32)
+    program = export.export(jax.jit(predict), platforms=PLATFORMS)(images)
+    beside = path.with_name(path.name + ".part")
+    beside.write_bytes(program.serialize())
+    beside.replace(path)
+
+
+def _scaled(images: Array) -> Array:
+    """Bytes to [0, 1]."""
+    return images.astype(jnp.float32) / 255 if images.dtype == jnp.uint8 else images
