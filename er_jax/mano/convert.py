@@ -34,7 +34,7 @@ def write_npz(hand: HandFile, path: Path) -> Path:
     """Writes a hand's arrays under MANO's own keys, the left's shape directions as mirrored."""
     beside = path.with_suffix(".npz.partial")
     with beside.open("wb") as stream:
-        np.savez(stream, **hand.arrays)
+        np.savez(stream, allow_pickle=False, **hand.arrays)
     return beside.replace(path)
 
 

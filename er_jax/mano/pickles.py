@@ -250,7 +250,7 @@ def _dense(shape: Any, starts: np.ndarray, rows: np.ndarray, data: np.ndarray) -
     if shape != (16, 778):
         raise RefusedPickleError(f"a sparse matrix of shape {shape} is refused, not (16, 778)")
     bounds = starts.shape == (779,) and starts.min() >= 0 and starts.max() <= len(data)
-    widths = np.diff(starts.astype(np.int64))
+    widths = np.diff(starts.astype(np.int64)).astype(np.int64)
     if not bounds or widths.min() < 0 or widths.sum() != len(data) or rows.min() < 0:
         raise RefusedPickleError("an inconsistent sparse matrix is refused")
     dense = np.zeros(shape, data.dtype)
