@@ -14,8 +14,7 @@ from rich.console import Console
 from rich.panel import Panel
 
 from configs.demo import get_config
-from er_jax.jobs import run_evaluation, run_prediction, run_training
-from er_jax.main import EXIT_STOPPED, log_to
+from er_jax.jobs import EXIT_STOPPED, log_to, run_evaluation, run_prediction, run_training
 
 PICTURES = 6
 

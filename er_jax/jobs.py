@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 from rich.console import Console
+from rich.logging import RichHandler
 
 from data_pipeline.errors import DataError
 from er_jax import parallel
@@ -37,6 +38,21 @@ from er_jax.training.run_record import check_same_network
 from er_jax.training.state import TrainState, create_state
 
 MEAN_HANDS = "mean pose and shape"  # as tables name it
+
+
+EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again
+
+
+def log_to(file: Path) -> None:
+    """Sends the project's messages to a file, and to the terminal or whatever stands for it."""
+    terminal = RichHandler(console=Console(stderr=True), show_time=False, show_path=False)
+    lines = logging.FileHandler(file)
+    lines.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(
+        level=logging.INFO, format="%(message)s", handlers=[terminal, lines], force=True
+    )
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax and TFDS tell all that they do
+    logging.getLogger("jax").setLevel(logging.WARNING)
 
 
 def run_training(config: ConfigDict, workdir: Path) -> Outcome:

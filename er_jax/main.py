@@ -8,18 +8,13 @@ Every field of the config can be set with `--config.a.b=value`. The exit code is
 done, 75 when a signal stopped a training that the same command goes on with.
 """
 
-import logging
 import sys
 from pathlib import Path
 
 from absl import app, flags
 from ml_collections import config_flags
-from rich.console import Console
-from rich.logging import RichHandler
 
-from er_jax.jobs import run_evaluation, run_prediction, run_training
-
-EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again
+from er_jax.jobs import EXIT_STOPPED, log_to, run_evaluation, run_prediction, run_training
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "the run's config", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run: checkpoints, logs, results")
@@ -48,18 +43,6 @@ def main(argv: list[str]) -> None:
             output = Path(OUTPUT.value) if OUTPUT.value else workdir / "predictions"
             pictures = [Path(name) for name in [*IMAGES.value, *argv[1:]]]
             run_prediction(config, workdir, pictures, boxes, output, step=STEP.value)
-
-
-def log_to(file: Path) -> None:
-    """Sends the project's messages to a file, and to the terminal or whatever stands for it."""
-    terminal = RichHandler(console=Console(stderr=True), show_time=False, show_path=False)
-    lines = logging.FileHandler(file)
-    lines.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.basicConfig(
-        level=logging.INFO, format="%(message)s", handlers=[terminal, lines], force=True
-    )
-    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax and TFDS tell all that they do
-    logging.getLogger("jax").setLevel(logging.WARNING)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from er_jax.main import EXIT_STOPPED
+from er_jax.jobs import EXIT_STOPPED
 from er_jax.training.metric_log import read_metric_log
 
 EPOCHS = 6
