@@ -86,7 +86,8 @@ def test_a_run_does_not_go_on_with_another_config(run):
     other.model.feature_dim = 32
     with pytest.raises(ValueError) as error:
         train(other, workdir)
-    assert "config.optimizer.learning_rate: 0.001 there, 0.5 now" in str(error.value)
+    saved = config.optimizer.learning_rate
+    assert f"config.optimizer.learning_rate: {saved} there, 0.5 now" in str(error.value)
     assert "config.model.feature_dim: 16 there, 32 now" in str(error.value)
 
 
