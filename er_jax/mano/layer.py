@@ -26,6 +26,7 @@ class HandMesh:
     """In the order `HAND21`."""
 
 
+@jax.jit
 def hand_forward(
     hands: HandModel,
     betas: Float[Array, "*batch_and_hands 10"],
@@ -127,22 +128,27 @@ def _prepared(
     transl = jnp.zeros(3, hands.template.dtype) if transl is None else transl
     dtype = jnp.result_type(hands.template, betas, pose, transl)
     betas, pose, transl = (jnp.asarray(x, dtype) for x in (betas, pose, transl))
-    if betas.shape[-1:] != (10,) or transl.shape[-1:] != (3,):
-        raise ValueError(f"betas {betas.shape}, transl {transl.shape}: (..., 10), (..., 3) needed")
-    if pose.shape[-3:] == (16, 3, 3):
-        rotations = pose
-    elif pose.shape[-1:] == (48,):
-        mean = jnp.concatenate([jnp.zeros_like(hands.mean_pose[..., :3]), hands.mean_pose], axis=-1)
-        full = pose + mean
-        rotations = axis_angle_to_matrix(full.reshape(*full.shape[:-1], 16, 3))
-    else:
-        raise ValueError(f"pose {pose.shape}: (..., 48) or (..., 16, 3, 3) needed")
-    batch = jnp.broadcast_shapes(betas.shape[:-1], rotations.shape[:-3], transl.shape[:-1])
+    matrices = pose.shape[-3:] == (16, 3, 3)
+    if (
+        betas.shape[-1:] != (10,)
+        or transl.shape[-1:] != (3,)
+        or not (matrices or pose.shape[-1:] == (48,))
+    ):
+        raise ValueError(
+            f"betas {betas.shape}, pose {pose.shape}, transl {transl.shape}: "
+            "(..., 10), (..., 48) or (..., 16, 3, 3), and (..., 3) are needed"
+        )
+    axes = (betas.shape[:-1], pose.shape[: -3 if matrices else -1], transl.shape[:-1])
+    batch = jnp.broadcast_shapes(*axes)
     if hands.both_hands and batch[-1:] != (2,):
         raise ValueError(f"leading axes {batch}: both hands need an axis of 2 (right, left) last")
+    if not matrices:
+        mean = jnp.concatenate([jnp.zeros_like(hands.mean_pose[..., :3]), hands.mean_pose], axis=-1)
+        full = pose + mean
+        pose = axis_angle_to_matrix(full.reshape(*full.shape[:-1], 16, 3))
     return (
         jnp.broadcast_to(betas, (*batch, 10)),
-        jnp.broadcast_to(rotations, (*batch, 16, 3, 3)),
+        jnp.broadcast_to(pose, (*batch, 16, 3, 3)),
         jnp.broadcast_to(transl, (*batch, 3)),
     )
 
