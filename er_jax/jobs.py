@@ -36,6 +36,7 @@ from er_jax.training.checkpoints import Checkpoints
 from er_jax.training.loop import Outcome, train
 from er_jax.training.run_record import check_same_network
 from er_jax.training.state import TrainState, create_state
+from er_jax.whole_files import written_whole
 
 MEAN_HANDS = "mean pose and shape"  # as tables name it
 
@@ -183,9 +184,8 @@ def run_prediction(
 
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON under its final name only when all of it is written."""
-    beside = path.with_suffix(".tmp")
-    beside.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    beside.rename(path)
+    with written_whole(path) as beside:
+        beside.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def hand_model_hash(hands: HandModel) -> str:

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from er_jax.mano import HandModel, hand_forward, joints_from_vertices
 from er_jax.sample_errors import ReconstructedMeshes
+from er_jax.whole_files import written_whole
 
 FORMAT = "er_jax predictions 1"
 SHAPES: dict[str, tuple[int, ...]] = {
@@ -161,10 +162,8 @@ def write_predictions(
     content["sample_id"] = sample_id
     content["pose_includes_mean"] = np.array(pose_includes_mean)
     content["format"], content["facts"] = np.array(FORMAT), np.array(json.dumps(dict(facts)))
-    beside = path.with_name(path.name + ".tmp")
-    with beside.open("wb") as file:
+    with written_whole(path) as beside, beside.open("wb") as file:
         np.savez(file, allow_pickle=False, **content)
-    beside.rename(path)
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:

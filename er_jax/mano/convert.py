@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from er_jax.mano.files import HandFile, HandFileError, read_hands
+from er_jax.whole_files import written_whole
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,10 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def write_npz(hand: HandFile, path: Path) -> Path:
     """Writes a hand's arrays under MANO's own keys, the left's shape directions as mirrored."""
-    beside = path.with_suffix(".npz.partial")
-    with beside.open("wb") as stream:
+    with written_whole(path) as beside, beside.open("wb") as stream:
         np.savez(stream, allow_pickle=False, **hand.arrays)
-    return beside.replace(path)
+    return path
 
 
 if __name__ == "__main__":

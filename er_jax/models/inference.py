@@ -23,6 +23,7 @@ from jaxtyping import Float, UInt8
 from er_jax.mano import HandModel
 from er_jax.models.er import ERNet, Prediction
 from er_jax.models.layers import BATCH_NORM_EPSILON, BatchNorm
+from er_jax.whole_files import written_whole
 
 BATCH_SIZES = (1, 4, 16)
 PLATFORMS = ("cpu", "cuda")
@@ -107,9 +108,8 @@ def export_program(net: ERNet, hands: HandModel, path: Path | str) -> None:
     (batch,) = export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((batch, side, side, 3), jnp.float32)
     program = export.export(jax.jit(predict), platforms=PLATFORMS)(images)
-    beside = path.with_name(path.name + ".part")
-    beside.write_bytes(program.serialize())
-    beside.replace(path)
+    with written_whole(path) as beside:
+        beside.write_bytes(program.serialize())
 
 
 def _scaled(images: Array) -> Array:

@@ -22,6 +22,7 @@ from er_jax.models.er import ERNet
 from er_jax.models.resnet import ResNet
 from er_jax.models.tinyvit import TinyViT
 from er_jax.models.torch_checkpoint import read_torch_checkpoint
+from er_jax.whole_files import written_whole
 
 FORMAT = "er_jax 1"
 
@@ -92,9 +93,8 @@ def export_network(net: ERNet, path: Path | str) -> None:
         name: np.ascontiguousarray(variable[...]) for name, variable in named_variables(net).items()
     }
     metadata = {"format": FORMAT, "config": json.dumps(dataclasses.asdict(net.config))}
-    beside = path.with_name(path.name + ".part")
-    safetensors.numpy.save_file(tensors, beside, metadata)
-    beside.replace(path)
+    with written_whole(path) as beside:
+        safetensors.numpy.save_file(tensors, beside, metadata)
 
 
 def import_network(net: ERNet, path: Path | str) -> None:

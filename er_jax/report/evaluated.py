@@ -11,6 +11,7 @@ import numpy as np
 from er_jax.annotations import Labels
 from er_jax.metric_summary import select
 from er_jax.sample_errors import HandErrors, SampleErrors, SampleTraits
+from er_jax.whole_files import written_whole
 
 FORMAT = "er_jax errors 1"
 
@@ -103,11 +104,9 @@ def save_errors(path: Path, method: Evaluated) -> None:
     }
     arrays |= {f"labels/{k}": v for k, v in vars(method.labels).items()}
     facts = {"format": FORMAT, "name": method.name, "provenance": method.provenance}
-    beside = path.with_name(path.name + ".tmp")
-    with beside.open("wb") as file:
-        arrays["facts"] = np.array(json.dumps(facts))
+    arrays["facts"] = np.array(json.dumps(facts))
+    with written_whole(path) as beside, beside.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
-    beside.rename(path)
 
 
 def load_errors(path: Path) -> Evaluated:

@@ -15,6 +15,7 @@ from er_jax.report.evaluated import Evaluated, save_errors
 from er_jax.report.page import html_page
 from er_jax.report.pictures import SamplePicture
 from er_jax.report.tables import csv_table, markdown_row
+from er_jax.whole_files import written_whole
 
 PAGE, NUMBERS, TABLE, ROW = "report.html", "numbers.json", "numbers.csv", "row.md"
 
@@ -95,7 +96,6 @@ def _file_name(name: str) -> str:
 
 
 def _write(path: Path, text: str) -> Path:
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_text(text, encoding="utf-8")
-    beside.rename(path)
+    with written_whole(path) as beside:
+        beside.write_text(text, encoding="utf-8")
     return path
