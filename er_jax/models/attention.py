@@ -1,4 +1,4 @@
-"""Multi-head attention and SAT, the self-attention block of the figure."""
+"""Multi-head attention and SAT, the attention block of the figure."""
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +47,10 @@ class Attention(nnx.Module):
 
 
 class SAT(nnx.Module):
-    """Pre-norm self-attention block: x + Attention(LN(x)), then x + MLP(LN(x))."""
+    """Pre-norm attention block: x + Attention(LN(x), LN(other)), then x + MLP(LN(x)).
+
+    Self-attention, where no other tokens are given to look at.
+    """
 
     def __init__(self, config: ERConfig, rngs: nnx.Rngs):
         self.attention_norm = LayerNorm(config.feature_dim, dtype=config.dtype, rngs=rngs)
@@ -56,10 +59,15 @@ class SAT(nnx.Module):
         self.mlp = mlp(config, rngs)
 
     def __call__(
-        self, tokens: Float[Array, "*batch tokens features"], rngs: nnx.Rngs | None = None
+        self,
+        tokens: Float[Array, "*batch tokens features"],
+        other: Float[Array, "*batch others features"] | None = None,
+        *,
+        rngs: nnx.Rngs | None = None,
     ) -> tuple[Array, Array]:
         normed = self.attention_norm(tokens)
-        attended, weights = self.attention(normed, normed, rngs)
+        context = normed if other is None else self.attention_norm(other)
+        attended, weights = self.attention(normed, context, rngs)
         tokens = tokens + attended
         return tokens + self.mlp(self.mlp_norm(tokens), rngs), weights
 

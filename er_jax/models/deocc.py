@@ -5,32 +5,10 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
-from er_jax.models.attention import Attention, mlp
+from er_jax.models.attention import SAT
 from er_jax.models.both_hands import BothHands
 from er_jax.models.config import ERConfig
 from er_jax.models.layers import LayerNorm, Linear, normal
-
-
-class HandToHand(nnx.Module):
-    """A hand looks at the other: x + CrossAttention(LN(x), LN(other)), then x + MLP(LN(x))."""
-
-    def __init__(self, config: ERConfig, rngs: nnx.Rngs):
-        self.attention_norm = LayerNorm(config.feature_dim, dtype=config.dtype, rngs=rngs)
-        self.attention = Attention(config, rngs)
-        self.mlp_norm = LayerNorm(config.feature_dim, dtype=config.dtype, rngs=rngs)
-        self.mlp = mlp(config, rngs)
-
-    def __call__(
-        self,
-        tokens: Float[Array, "*batch tokens C"],
-        other: Float[Array, "*batch tokens C"],
-        rngs: nnx.Rngs | None = None,
-    ) -> tuple[Array, Array]:
-        attended, weights = self.attention(
-            self.attention_norm(tokens), self.attention_norm(other), rngs
-        )
-        tokens = tokens + attended
-        return tokens + self.mlp(self.mlp_norm(tokens), rngs), weights
 
 
 class DeOcc(nnx.Module):
@@ -47,9 +25,9 @@ class DeOcc(nnx.Module):
             else nnx.data(None)
         )
         self.layers = nnx.List(
-            HandToHand(config, rngs)
+            SAT(config, rngs)
             if config.deocc_shared_weights
-            else BothHands(lambda: HandToHand(config, rngs))
+            else BothHands(lambda: SAT(config, rngs))
             for _ in range(config.deocc_depth)
         )
         self.norm = LayerNorm(config.feature_dim, dtype=config.dtype, rngs=rngs)

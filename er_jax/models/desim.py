@@ -33,7 +33,7 @@ class DeSim(nnx.Module):
             tokens = tokens + self.position[...].astype(tokens.dtype)
         attention = []
         for block in self.blocks:
-            tokens, weights = block(tokens, rngs)
+            tokens, weights = block(tokens, rngs=rngs)
             attention.append(weights)
         tokens = self.linear(tokens)
         return tokens + self.mlp(self.norm(tokens), rngs), jnp.stack(attention, axis=1)

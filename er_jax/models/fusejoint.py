@@ -56,6 +56,6 @@ class FuseJoint(nnx.Module):
             tokens = tokens + self.joint[...].astype(tokens.dtype)
         attention = []
         for block in self.blocks:
-            tokens, weights = block(tokens, rngs)
+            tokens, weights = block(tokens, rngs=rngs)
             attention.append(weights)
         return tokens, jnp.stack(attention, axis=1)
