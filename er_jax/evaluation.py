@@ -1,6 +1,6 @@
 """Evaluation of a network, or of the mean hands, on a split of a dataset."""
 
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import Any, Protocol
 
 import jax
@@ -15,10 +15,10 @@ from er_jax import parallel
 from er_jax.baseline import MeanHands, constant_prediction, mean_hands
 from er_jax.mano import HandModel
 from er_jax.metric_summary import across_hosts, collect, headline
-from er_jax.metrics import SampleErrors, sample_errors
+from er_jax.metrics import Reconstruction, SampleErrors, sample_errors
 from er_jax.models import ERConfig, Prediction
 from er_jax.progress import progress_bar
-from er_jax.targets import Batch, Targets, make_targets, target_sizes
+from er_jax.targets import Batch, make_target_function
 from er_jax.training.state import TrainState, network_structure
 
 # What goes into the log of a run and the table on the terminal; all in mm.
@@ -52,19 +52,25 @@ def make_prediction_function(config: ConfigDict) -> PredictionFunction:
     return predict
 
 
-def make_target_function(config: ConfigDict) -> Callable[[HandModel, Batch], Targets]:
-    """`make_targets` at the config's sizes."""
-    sizes = target_sizes(ERConfig.from_dict(config.model), config.depth_box_m)
-    return lambda hands, batch: make_targets(hands, batch, **sizes)
-
-
 def make_evaluation_step(config: ConfigDict, *, f_scores: bool) -> EvaluationStep:
     """From (state, hands, batch), each with a device axis, to the errors of every sample."""
-    predict, targets = make_prediction_function(config), make_target_function(config)
+    predict, errors = make_prediction_function(config), _make_error_function(config, f_scores)
 
     def evaluation_step(state: TrainState, hands: HandModel, batch: Batch) -> SampleErrors:
+        return errors(predict(state, hands, batch["image"]), hands, batch)
+
+    return parallel.data_parallel(evaluation_step)
+
+
+def _make_error_function(
+    config: ConfigDict, f_scores: bool
+) -> Callable[[Reconstruction, HandModel, Batch], SampleErrors]:
+    """The errors of a reconstruction of a batch, whoever made it."""
+    targets = make_target_function(config)
+
+    def errors(prediction: Reconstruction, hands: HandModel, batch: Batch) -> SampleErrors:
         return sample_errors(
-            predict(state, hands, batch["image"]),
+            prediction,
             targets(hands, batch),
             sample_id=batch["annotation_id"],
             hand_type=batch["hand_type"],
@@ -72,7 +78,7 @@ def make_evaluation_step(config: ConfigDict, *, f_scores: bool) -> EvaluationSte
             f_scores=f_scores,
         )
 
-    return parallel.data_parallel(evaluation_step)
+    return errors
 
 
 def evaluate(
@@ -109,35 +115,37 @@ def mean_hands_of(config: ConfigDict, hands: HandModel, batches: Batches) -> Mea
     def annotated():
         with progress_bar("Mean pose of the training set", len(batches), "batches") as bar:
             for batch in batches:
-                yield targets(hands, without_image(batch)), batch["sample_mask"]
+                yield targets(hands, batch), batch["sample_mask"]
                 bar.advance()
 
     return mean_hands(hands, annotated())
 
 
-def evaluate_mean_hands(
-    config: ConfigDict, mean: MeanHands, hands: HandModel, batches: Iterable[Batch]
-) -> SampleErrors:
-    """The errors of predicting the mean hands for every sample, by the same code as a network's."""
-    targets = make_target_function(config)
+def evaluate_constants(
+    config: ConfigDict,
+    constants: Mapping[str, MeanHands],
+    hands: HandModel,
+    batches: Iterable[Batch],
+) -> dict[str, SampleErrors]:
+    """The errors of predicting the same hands for every sample, by the same code as a network's.
+
+    Args:
+      config: of the run that they are compared with.
+      constants: the hands to predict, by name.
+      hands: both hand models, not replicated.
+      batches: one pass over the split for each of the constants; no pictures needed.
+    """
+    errors = _make_error_function(config, f_scores=True)
 
     @jax.jit
-    def errors(batch: Batch) -> SampleErrors:
-        prediction = constant_prediction(hands, mean, len(batch["sample_mask"]))
-        return sample_errors(
-            prediction,
-            targets(hands, batch),
-            sample_id=batch["annotation_id"],
-            hand_type=batch["hand_type"],
-            sample_mask=batch["sample_mask"],
-        )
+    def constant_errors(constant: MeanHands, batch: Batch) -> SampleErrors:
+        prediction = constant_prediction(hands, constant, len(batch["sample_mask"]))
+        return errors(prediction, hands, batch)
 
-    return collect(errors(without_image(batch)) for batch in batches)
-
-
-def without_image(batch: Batch) -> Batch:
-    """The annotations of a batch, for what needs no picture."""
-    return {name: value for name, value in batch.items() if name != "image"}
+    return {
+        name: collect(constant_errors(constant, batch) for batch in batches)
+        for name, constant in constants.items()
+    }
 
 
 def print_table(title: str, summaries: dict[str, dict[str, Any]]) -> None:

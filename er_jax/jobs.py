@@ -1,6 +1,5 @@
 """The jobs of the command line: train, evaluate and predict, from a config and a run's folder."""
 
-import hashlib
 import json
 import logging
 from collections.abc import Sequence
@@ -8,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 from rich.console import Console
 from rich.logging import RichHandler
@@ -19,7 +17,7 @@ from er_jax.annotations import AnnotatedSplit
 from er_jax.baseline import MeanHands, rest_hands
 from er_jax.evaluation import (
     evaluate,
-    evaluate_mean_hands,
+    evaluate_constants,
     make_evaluation_step,
     mean_hands_of,
     print_table,
@@ -31,6 +29,7 @@ from er_jax.models import ERConfig
 from er_jax.pictures import draw_loss_curve, write_picture
 from er_jax.prediction import predict_pictures
 from er_jax.report.from_checkpoint import report_on_checkpoint
+from er_jax.report.provenance import hand_model_facts
 from er_jax.samples_sheet import samples_sheet
 from er_jax.training.checkpoints import Checkpoints
 from er_jax.training.loop import Outcome, train
@@ -39,8 +38,6 @@ from er_jax.training.state import TrainState, create_state
 from er_jax.whole_files import written_whole
 
 MEAN_HANDS = "mean pose and shape"  # as tables name it
-
-
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again
 
 
@@ -115,13 +112,9 @@ def run_evaluation(
     samples = Split(config, name)
     network = make_evaluation_step(config, f_scores=True)
     constants = {**_mean_hands(config, hands), "rest pose": rest_hands(hands)}
-    annotated = annotated_split(config, name)
     errors = {
         "network": evaluate(network, *replicas, samples, title=f"Evaluating on {name}"),
-        **{
-            baseline: evaluate_mean_hands(config, constant, hands, annotated)
-            for baseline, constant in constants.items()
-        },
+        **evaluate_constants(config, constants, hands, annotated_split(config, name)),
     }
     summaries = {method: summarize(table) for method, table in errors.items()}
     trained = int(state.step)
@@ -135,15 +128,14 @@ def run_evaluation(
         "dataset": config.data.dataset,
         "split": name,
         "checkpoint_step": trained,
-        "hand_model_sha256": hand_model_hash(hands),
+        **hand_model_facts(hands),
     }
     write_json(results, {"provenance": provenance, "results": summaries})
     report_on_checkpoint(config, workdir.name, state, hands, name, errors, folder / stem)
     write_picture(folder / f"{stem}.png", samples_sheet(config, state, hands, samples))
     levels = {
-        f"{baseline}, scale_aligned": summaries[baseline]["scale_aligned"]["MPJPE"]["all"]["value"]
-        for baseline in constants
-        if baseline == MEAN_HANDS
+        f"{name}, scale_aligned": summaries[name]["scale_aligned"]["MPJPE"]["all"]["value"]
+        for name in {MEAN_HANDS} & constants.keys()
     }
     draw_loss_curve(workdir / "metrics.jsonl", folder / "loss.png", levels)
     Console().print(f"Numbers and pictures are in {folder}", soft_wrap=True)
@@ -186,11 +178,3 @@ def write_json(path: Path, content: Any) -> None:
     """Writes JSON under its final name only when all of it is written."""
     with written_whole(path) as beside:
         beside.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def hand_model_hash(hands: HandModel) -> str:
-    """SHA-256 over the hand model's arrays, whatever file they are from."""
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(hands):
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()

@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
-from er_jax.evaluation import make_prediction_function, make_target_function
+from er_jax.evaluation import make_prediction_function
 from er_jax.mano import HANDS, HandModel
 from er_jax.models.config import BACKBONE_STRIDE
 from er_jax.pictures import Image, overlay, sheet, turned_view
-from er_jax.targets import Batch, Targets
+from er_jax.targets import Batch, Targets, make_target_function
 from er_jax.training.state import TrainState
 
 Tree = Any

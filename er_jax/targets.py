@@ -7,12 +7,14 @@ them.
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
+from ml_collections import ConfigDict
 
 from er_jax.mano import (
     HandModel,
@@ -163,14 +165,16 @@ def _annotations(hands: HandModel, batch: Batch) -> _Annotations:
     )
 
 
-def target_sizes(config: ERConfig, depth_box_m: float) -> dict[str, Any]:
-    """The keyword arguments of `make_targets` for a network of these sizes."""
-    return {
-        "heatmap_size": config.grid,
-        "depth_bins": config.depth_bins,
-        "depth_box_m": depth_box_m,
-        "input_size": config.input_size,
-    }
+def make_target_function(config: ConfigDict) -> Callable[[HandModel, Batch], Targets]:
+    """`make_targets` at the sizes of a run's config."""
+    net = ERConfig.from_dict(config.model)
+    return partial(
+        make_targets,
+        heatmap_size=net.grid,
+        depth_bins=net.depth_bins,
+        depth_box_m=config.depth_box_m,
+        input_size=net.input_size,
+    )
 
 
 def _augmentation_transform(

@@ -12,7 +12,7 @@ from er_jax import parallel
 from er_jax.losses import losses
 from er_jax.mano import HandModel
 from er_jax.models import ERConfig
-from er_jax.targets import Batch, make_targets, target_sizes
+from er_jax.targets import Batch, make_target_function
 from er_jax.training.state import TrainState, network_structure
 
 Metrics = dict[str, jax.Array]
@@ -27,14 +27,13 @@ def make_train_step(
     goes in is taken over by the state that comes out. The metrics are the loss, its weighted terms
     and the learning rate, each the mean over all devices of all hosts.
     """
-    net_config = ERConfig.from_dict(config.model)
-    structure = network_structure(net_config, training=True)
-    sizes = target_sizes(net_config, config.depth_box_m)
+    structure = network_structure(ERConfig.from_dict(config.model), training=True)
+    targets_of = make_target_function(config)
     weights = dict(config.loss)
 
     def train_step(state: TrainState, hands: HandModel, batch: Batch):
         image = batch["image"].astype(jnp.float32) / 255
-        targets = make_targets(hands, batch, **sizes)
+        targets = targets_of(hands, batch)
 
         def loss(params):
             net = nnx.merge(structure, params, state.batch_stats)
