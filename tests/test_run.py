@@ -49,14 +49,21 @@ def test_every_step_and_every_validation_is_logged(run):
 
 def test_a_stopped_run_goes_on_to_the_very_same_end(run, tmp_path, monkeypatch):
     config, workdir = run
-    add = MetricLog.add
+    config = config.copy_and_resolve_references()
+    config.log_every_steps = 1000
+    add, save = MetricLog.add, Checkpoints.save
 
     def add_and_signal(self, step, metrics):
         add(self, step, metrics)
         if step in (2, 7):
             os.kill(os.getpid(), signal.SIGTERM if step == 2 else signal.SIGINT)
 
+    def save_after_the_log(self, state, *rest):
+        assert training_lines(tmp_path)[-1]["step"] == state.step  # a kill now loses no line
+        save(self, state, *rest)
+
     monkeypatch.setattr(MetricLog, "add", add_and_signal)
+    monkeypatch.setattr(Checkpoints, "save", save_after_the_log)
     outcomes = [train(config, tmp_path) for _ in range(3)]
     assert [(outcome.finished, outcome.step) for outcome in outcomes][:2] == [
         (False, 2),

@@ -68,6 +68,7 @@ def train(config: ConfigDict, workdir: Path) -> Outcome:
                 score = validation(step, state) if validation.is_due(step) else None
                 due = step % epoch_steps == 0 or step % config.checkpoint.every_steps == 0
                 if step and (score is not None or due or stop.requested):
+                    log.flush()
                     record = run_record(config, validation.history)
                     checkpoints.save(parallel.first_replica(state), data, record, score)
                 if step >= last_step or validation.stopped_improving or stop.requested:

@@ -30,7 +30,7 @@ class MetricLog:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._fetch()
+        self.flush()
         self._lines.close()
         self._tensorboard.close()
 
@@ -38,14 +38,15 @@ class MetricLog:
         """Takes a training step's metrics, still on the devices and perhaps not computed yet."""
         self._pending.append((step, metrics))
         if step % self._every == 0:
-            self._fetch()
+            self.flush()
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Writes the scalars of one step, after those of the steps before it."""
-        self._fetch()
+        self.flush()
         self._write(step, scalars)
 
-    def _fetch(self) -> None:
+    def flush(self) -> None:
+        """Fetches and writes what was added: before a checkpoint, so that it is never ahead."""
         for step, metrics in self._pending:
             scalars = {name: float(value) for name, value in first_replica(metrics).items()}
             self._write(step, {f"train/{name}": value for name, value in scalars.items()})
