@@ -18,7 +18,6 @@ HAND_COLOURS = ((0.94, 0.66, 0.42), (0.46, 0.66, 0.94))  # right amber, left blu
 Image = UInt8[np.ndarray, "H W 3"]  # RGB
 
 _PIXELS = WeakPerspectiveCamera(scale_px=1.0, translation_px=(0.0, 0.0))
-_AHEAD_PX = 1e4  # added to depths in pixels, so that all lies before the camera
 
 
 def overlay(
@@ -44,7 +43,7 @@ def overlay(
       opacity: below 1 the picture shines through.
       hands: which of the two to paint.
     """
-    depth_px = np.array([0.0, rel_depth_m * np.mean(scale_px)]) + _AHEAD_PX
+    depth_px = np.array([0.0, rel_depth_m * np.mean(scale_px)])
     offset = np.column_stack([wrist_px, depth_px])
     placed = vertices * np.reshape(scale_px, (2, 1, 1)) + offset[:, None]
     return _paint(image, placed, faces, hands, opacity)
@@ -77,7 +76,7 @@ def turned_view(
     shown = placed[list(hands)].reshape(-1, 3)
     low, high = shown.min(0), shown.max(0)
     scale_px = 0.86 * size_px / max(high[:2] - low[:2])
-    middle = np.array([size_px / 2, size_px / 2, _AHEAD_PX])
+    middle = np.array([size_px / 2, size_px / 2, 0.0])
     placed = (placed - (low + high) / 2) * scale_px + middle
     return _paint(np.full((size_px, size_px, 3), 255, np.uint8), placed, faces, hands, 1.0)
 
