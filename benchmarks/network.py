@@ -138,7 +138,8 @@ def jax_cases() -> dict:
 
     from er_jax.mano import load_hands
     from er_jax.models import ERConfig, ERNet
-    from er_jax.models.resnet import RESNETS, ResNet
+    from er_jax.models.backbone import make_backbone
+    from er_jax.models.inference import fold_batch_norms
 
     def compiled(function, *arguments):
         program = jax.jit(function).lower(*arguments).compile()
@@ -146,7 +147,7 @@ def jax_cases() -> dict:
         return lambda: jax.block_until_ready(program(*arguments)), {"flops": flops}
 
     def forward(batch: int):
-        net = ResNet(RESNETS["resnet50"], rngs=nnx.Rngs(0))
+        net = make_backbone(ERConfig(), nnx.Rngs(0))
         net.eval()
         graphdef, state = nnx.split(net)
         image = jnp.full((batch, SIDE, SIDE, 3), 0.5)
@@ -181,6 +182,7 @@ def jax_cases() -> dict:
         config = ERConfig(
             backbone="resnet18",
             backbone_width=24,
+            backbone_init="he",
             input_size=128,
             feature_dim=128,
             desim_depth=1,
@@ -192,8 +194,7 @@ def jax_cases() -> dict:
         return training_step(net, lambda net, image: net(image, hands), DEMO_BATCH, 128)
 
     def inference():
-        net = ERNet(ERConfig(), rngs=nnx.Rngs(0))
-        net.eval()
+        net = fold_batch_norms(ERNet(ERConfig(), rngs=nnx.Rngs(0)))
         graphdef, state = nnx.split(net)
         hands = load_hands(None)
         return compiled(
@@ -202,12 +203,11 @@ def jax_cases() -> dict:
             jnp.full((1, SIDE, SIDE, 3), 0.5),
         )
 
-    trunk = RESNETS["resnet50"]
     return {
         CASES[0]: lambda: forward(1),
         CASES[1]: lambda: forward(8),
         CASES[2]: lambda: training_step(
-            ResNet(trunk, rngs=nnx.Rngs(0)), lambda net, image: net(image), 8, SIDE
+            make_backbone(ERConfig(), nnx.Rngs(0)), lambda net, image: net(image), 8, SIDE
         ),
         CASES[3]: demo,
         CASES[4]: inference,
