@@ -58,14 +58,16 @@ def _texture(rng: np.random.Generator, size_px: tuple[int, int]) -> np.ndarray:
     """Cloth, stone or leaves: noise of several scales in two colours."""
     width, height = size_px
     share = np.zeros((height, width), np.float32)
-    cells, weight = rng.integers(2, 6), 1.0
+    cells = int(rng.integers(2, 6))
+    weight: float = 1.0
     roughness = rng.uniform(0.4, 0.75)
     while cells < 100:
         share += weight * _enlarged(rng.normal(0, 1, (cells, int(cells * width / height))), size_px)
-        cells, weight = cells * 2, weight * roughness
-    share = (1 / (1 + np.exp(-share * rng.uniform(0.8, 2.5))))[..., None]
+        cells *= 2
+        weight *= roughness
+    mixed = (1 / (1 + np.exp(-share * rng.uniform(0.8, 2.5))))[..., None]
     first, second = _colour(rng), _colour(rng)
-    return first + (second - first) * share
+    return first + (second - first) * mixed
 
 
 def _colour(rng: np.random.Generator) -> np.ndarray:

@@ -107,7 +107,7 @@ def _holes(faces: np.ndarray, vertex_count: int) -> tuple[sparse.csr_array, np.n
     graph = sparse.coo_array((np.ones(len(rim)), rim.T), shape=(vertex_count, vertex_count))
     _, component = sparse.csgraph.connected_components(graph, directed=False)
     _, hole = np.unique(component[rim[:, 0]], return_inverse=True)
-    hole_count = int(hole.max()) + 1 if len(rim) else 0
+    hole_count = int(np.max(hole)) + 1 if len(rim) else 0
     centres = sparse.csr_array(
         (np.ones(len(rim)), (hole, rim[:, 0])), shape=(hole_count, vertex_count)
     )

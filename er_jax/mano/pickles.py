@@ -251,7 +251,7 @@ def _dense(shape: Any, starts: np.ndarray, rows: np.ndarray, data: np.ndarray) -
         raise RefusedPickleError(f"a sparse matrix of shape {shape} is refused, not (16, 778)")
     bounds = starts.shape == (779,) and starts.min() >= 0 and starts.max() <= len(data)
     widths = np.diff(starts.astype(np.int64)).astype(np.int64)
-    if not bounds or widths.min() < 0 or widths.sum() != len(data) or rows.min() < 0:
+    if not bounds or np.min(widths) < 0 or np.sum(widths) != len(data) or np.min(rows) < 0:
         raise RefusedPickleError("an inconsistent sparse matrix is refused")
     dense = np.zeros(shape, data.dtype)
     np.add.at(dense, (rows, np.repeat(np.arange(778), widths)), data)

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -110,7 +111,7 @@ def kept_for_backward(function: Callable, *arguments) -> int:
 
     jaxpr = jax.make_jaxpr(residuals)(*arguments).jaxpr
     given = {id(variable) for variable in (*jaxpr.invars, *jaxpr.constvars)}
-    kept = {id(var): var.aval for var in jaxpr.outvars if id(var) not in given}
+    kept: dict[int, Any] = {id(var): var.aval for var in jaxpr.outvars if id(var) not in given}
     return sum(math.prod(aval.shape) * aval.dtype.itemsize for aval in kept.values())
 
 
