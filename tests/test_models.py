@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from er_jax.mano import hand_forward, load_hands
 from er_jax.models import ERConfig, ERNet
-from er_jax.models.backbone import Frozen
+from er_jax.models.freezing import Frozen
 from er_jax.models.params import named_variables
 
 TINY = ERConfig(
@@ -212,7 +212,7 @@ def test_rematerialisation_changes_no_gradient(image, hands):
 
 
 def test_frozen_backbone(image, hands):
-    net = net_of(freeze_backbone=True)
+    net = net_of(frozen=("backbone",))
     before = {name: np.asarray(v[...]) for name, v in named_variables(net.backbone).items()}
     assert count(net.backbone) == 0
     assert isinstance(net.backbone.conv1.kernel, Frozen)
@@ -233,6 +233,22 @@ def test_frozen_backbone(image, hands):
     for name, value in before.items():
         np.testing.assert_array_equal(after[f"backbone.{name}"], value, err_msg=name)
     assert jnp.abs(after["hand_stream.right.bn.mean"]).max() > 0
+
+
+PARTS = (r"hand_stream.*bn\.", r"pose\.left")
+
+
+def test_frozen_parts_by_pattern():
+    net = nnx.eval_shape(lambda: ERNet(dataclasses.replace(TINY, frozen=PARTS), rngs=nnx.Rngs(0)))
+    frozen = by_name_of_shapes(nnx.state(net, Frozen))
+    assert {name.rpartition(".")[0] for name in frozen} == {
+        *("hand_stream.right.bn", "hand_stream.left.bn", "pose.left.root", "pose.left.joints")
+    }
+    assert net.hand_stream.right.bn.frozen
+    with pytest.raises(ValueError, match=r"model.frozen: bakcbone matches no.*with backbone, deoc"):
+        nnx.eval_shape(
+            lambda: ERNet(dataclasses.replace(TINY, frozen=["bakcbone"]), rngs=nnx.Rngs(0))
+        )
 
 
 def by_name_of_shapes(state):

@@ -136,7 +136,8 @@ def test_batch_norm_is_synchronised_over_its_axis():
 
 
 def test_frozen_batch_norm_keeps_its_statistics():
-    norm = BatchNorm(3, axis_name=None, dtype=jnp.dtype(jnp.float32), frozen=True)
+    norm = BatchNorm(3, axis_name=None, dtype=jnp.dtype(jnp.float32))
+    norm.frozen = True
     norm.train()
     inputs = normal(0, 8, 3)
     np.testing.assert_allclose(norm(inputs), inputs, atol=1e-4)

@@ -22,7 +22,7 @@ class ERConfig:
     backbone_width: int = 64  # channels of a ResNet's stem; later stages follow
     backbone_weights: str | None = None  # a torchvision or timm checkpoint to start from
     backbone_init: str = "normal"  # without pretrained weights: "normal", as all else, or "he" †
-    freeze_backbone: bool = False
+    frozen: tuple[str, ...] = ()  # patterns of parts that are not trained, see `freezing.freeze`
     remat_backbone: bool = False  # recompute the backbone's blocks in the backward pass
     input_size: int = 256  # pixels; the feature grid has input_size / 32 cells a side
     feature_dim: int = 512  # C †
@@ -47,6 +47,7 @@ class ERConfig:
     batch_norm_axis: str | None = None  # pmap axis over which batch statistics are averaged
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "frozen", tuple(self.frozen))  # a list where JSON was read
         if self.input_size % BACKBONE_STRIDE:
             raise ValueError(
                 f"model.input_size={self.input_size} is not a multiple of {BACKBONE_STRIDE}, "

@@ -15,6 +15,7 @@ from er_jax.models.both_hands import BothHands
 from er_jax.models.config import ERConfig
 from er_jax.models.deocc import DeOcc
 from er_jax.models.desim import DeSim
+from er_jax.models.freezing import freeze
 from er_jax.models.fusejoint import FuseJoint, sample_grid
 from er_jax.models.hand_stream import HandStream, JointHeatmaps, expected_cell, spatial_softmax
 from er_jax.models.heads import (
@@ -63,6 +64,7 @@ class ERNet(nnx.Module):
         )
         self.pose = BothHands(lambda: Pose(config, rngs))
         self.config = config
+        freeze(self, config.frozen)
 
     def __call__(
         self,

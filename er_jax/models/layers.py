@@ -107,16 +107,14 @@ class BatchNorm(nnx.Module):
     A `frozen` norm always uses the running ones and leaves them as they are.
     """
 
-    def __init__(
-        self, channels: int, *, axis_name: str | None, dtype: jnp.dtype, frozen: bool = False
-    ):
+    def __init__(self, channels: int, *, axis_name: str | None, dtype: jnp.dtype):
         self.scale = constant(1, channels)
         self.bias = constant(0, channels)
         self.mean = nnx.BatchStat(jnp.asarray(np.zeros(channels, np.float32)))
         self.var = nnx.BatchStat(jnp.asarray(np.ones(channels, np.float32)))
         self.axis_name = axis_name
         self.dtype = dtype
-        self.frozen = frozen
+        self.frozen = False
         self.use_running_average = False
 
     def __call__(self, inputs: Float[Array, "*batch channels"]) -> Array:
@@ -162,7 +160,6 @@ class LayerFactory:
     axis_name: str | None
     dtype: jnp.dtype
     rngs: nnx.Rngs
-    frozen: bool
     he_normal: bool = False  # start from He et al. 2015, fan out, as torchvision; else as the rest
 
     def convolution(
@@ -181,7 +178,7 @@ class LayerFactory:
         )
 
     def norm(self, channels: int) -> BatchNorm:
-        return BatchNorm(channels, axis_name=self.axis_name, dtype=self.dtype, frozen=self.frozen)
+        return BatchNorm(channels, axis_name=self.axis_name, dtype=self.dtype)
 
     def linear(self, in_features: int, out_features: int) -> Linear:
         return Linear(in_features, out_features, dtype=self.dtype, rngs=self.rngs)
