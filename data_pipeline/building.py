@@ -36,10 +36,9 @@ from data_pipeline.shards import (
     ShardResult,
     shard_bounds,
     shuffled_order,
-    write_json,
     write_shards,
-    write_whole,
 )
+from er_jax.whole_files import write_json
 
 logger = logging.getLogger(__name__)
 
@@ -193,7 +192,7 @@ def _saved_plan(request: Request, split: str, work: Path, tracker: Tracker) -> _
         record_bytes = _mean_record_bytes(table, request.with_vertices)
         bounds = shard_bounds(len(table), record_bytes)
         plan = _Plan(dict(index.counts), index.dark_below, record_bytes, bounds)
-        write_whole(path, msgspec.json.encode(plan))
+        write_json(path, msgspec.to_builtins(plan))
     return msgspec.json.decode(path.read_bytes(), type=_Plan)
 
 

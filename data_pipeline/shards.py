@@ -8,7 +8,6 @@ that has its note is not written again, unless images were left out of it that m
 import concurrent.futures
 import dataclasses
 import itertools
-import json
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from data_pipeline.errors import BadImageError, DataError
 from data_pipeline.images import mean_brightness, read_image_file
 from data_pipeline.processes import follow_parent
 from data_pipeline.records import RecordCodec, RecordTable, record_features
+from er_jax.whole_files import write_json, written_whole
 
 SHARD_BYTES = 256 << 20
 SMALL_SHARD_RECORDS = 512
@@ -173,20 +173,17 @@ def _write_shard(job: ShardJob, count: Callable[[int], None]) -> ShardResult:
     codec = RecordCodec(record_features(with_vertices="mano_vertices_m" in table.columns))
     result = ShardResult(0, 0, 0, [], [0, 0, 0])
     try:
-        writer = ArrayRecordWriter(str(unfinished), "group_size:1,uncompressed")
-        for done, row in enumerate(order, start=1):
-            _write_record(writer, codec, table, int(row), job, result)
-            if done % _COUNT_EVERY == 0:
-                count(_COUNT_EVERY)
-        writer.close()
+        with written_whole(path, beside=unfinished, durable=True):
+            writer = ArrayRecordWriter(str(unfinished), "group_size:1,uncompressed")
+            for done, row in enumerate(order, start=1):
+                _write_record(writer, codec, table, int(row), job, result)
+                if done % _COUNT_EVERY == 0:
+                    count(_COUNT_EVERY)
+            writer.close()
         count(len(order) % _COUNT_EVERY)
-        _sync(unfinished)
-        unfinished.replace(path)
-        write_whole(Path(job.note), msgspec.json.encode(result))
+        write_json(Path(job.note), msgspec.to_builtins(result))
     except (OSError, RuntimeError) as error:  # RuntimeError: the writer's, with the system's reason
         raise _disk_error(path, error) from None
-    finally:
-        unfinished.unlink(missing_ok=True)
     return result
 
 
@@ -221,20 +218,3 @@ def _disk_error(path: Path, error: Exception) -> DataError:
         f"{path}: cannot be written ({error}). If the disk is full, make room and run the same "
         "command again: the shards that are whole are kept."
     )
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Writes a file beside its place and renames it there: it is whole or absent."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_bytes(data)
-    _sync(unfinished)
-    unfinished.replace(path)
-
-
-def write_json(path: Path, value: Any) -> None:
-    write_whole(path, (json.dumps(value, indent=2) + "\n").encode())
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -1,10 +1,8 @@
 """The jobs of the command line: train, evaluate and predict, from a config and a run's folder."""
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -35,7 +33,7 @@ from er_jax.training.checkpoints import Checkpoints
 from er_jax.training.loop import Outcome, train
 from er_jax.training.run_record import check_same_network
 from er_jax.training.state import TrainState, create_state
-from er_jax.whole_files import written_whole
+from er_jax.whole_files import write_json
 
 MEAN_HANDS = "mean pose and shape"  # as tables name it
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again
@@ -172,9 +170,3 @@ def run_prediction(
     state, hands = load_trained(config, workdir, step), load_hands(config.mano_dir)
     predict_pictures(config, state, hands, pictures, boxes, output)
     Console().print(f"Meshes, parameters and pictures are in {output}", soft_wrap=True)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes JSON under its final name only when all of it is written."""
-    with written_whole(path) as beside:
-        beside.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -185,7 +185,7 @@ _EPOCH = """
 import json, sys, time
 from pathlib import Path
 from data_pipeline.loader import make_train_loader
-from data_pipeline.shards import write_whole
+from er_jax.whole_files import write_json
 data_dir, place = sys.argv[1], Path(sys.argv[2])
 loader = make_train_loader(data_dir, "interhand26m", batch_size=3, seed=3, input_size=8)
 kept = json.loads(place.read_text()) if place.exists() else {"ids": [], "state": None}
@@ -194,7 +194,7 @@ if kept["state"]:
 while len(kept["ids"]) < 300:
     kept["ids"] += next(loader)["annotation_id"].tolist()
     kept["state"] = loader.get_state()
-    write_whole(place, json.dumps(kept).encode())
+    write_json(place, kept)
     time.sleep(0.005)
 """
 

@@ -1,8 +1,10 @@
 """A file is the old one or the whole new one."""
 
+import json
+
 import pytest
 
-from er_jax.whole_files import written_whole
+from er_jax.whole_files import write_json, written_whole
 
 
 def test_a_file_takes_its_place_whole_and_leaves_nothing_beside(tmp_path):
@@ -23,3 +25,22 @@ def test_a_failure_leaves_the_file_that_was_there(tmp_path):
         raise RuntimeError("disk full")
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_the_place_beside_may_be_named(tmp_path, durable):
+    file, place = tmp_path / "numbers.bin", tmp_path / "numbers.17"
+    with written_whole(file, beside=place, durable=durable) as beside:
+        assert beside == place
+        place.write_bytes(b"new")
+    assert file.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_json_comes_back_and_nan_is_refused(tmp_path):
+    file = tmp_path / "numbers.json"
+    write_json(file, {"a": [1, 2.5, None]})
+    assert json.loads(file.read_text()) == {"a": [1, 2.5, None]}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(file, {"a": float("nan")})
+    assert json.loads(file.read_text()) == {"a": [1, 2.5, None]}
