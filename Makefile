@@ -11,7 +11,7 @@ OUT := outputs/demo
 .PHONY: demo test test-slow
 
 demo: $(VENV)/run.ready
-	$(RUN) -m data_pipeline.stand_in_dataset --raw_dir=$(OUT)/raw
+	$(RUN) -m data_pipeline.stand_in --raw_dir=$(OUT)/raw
 	$(RUN) -m data_pipeline.build interhand26m --raw_dir=$(OUT)/raw --data_dir=$(OUT)/datasets
 	$(RUN) -m er_jax.demo --raw_dir=$(OUT)/raw --data_dir=$(OUT)/datasets --workdir=$(OUT)/run
 

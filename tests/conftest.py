@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from configs.tiny import get_config
 from data_pipeline import build
-from data_pipeline.stand_in_dataset import Settings, write_dataset
+from data_pipeline.stand_in import Settings, write_dataset
 
 
 @pytest.fixture(scope="session", autouse=True)

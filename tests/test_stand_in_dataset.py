@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from data_pipeline import stand_in_dataset
 from data_pipeline.errors import DataError
-from data_pipeline.stand_in_dataset import SPLITS, Settings, write_dataset
-from data_pipeline.stand_in_picture import draw_view
-from data_pipeline.stand_in_recording import SIZE_PX, Recording, hand_surfaces, record
+from data_pipeline.stand_in import SPLITS, Settings, dataset, write_dataset
+from data_pipeline.stand_in.__main__ import main
+from data_pipeline.stand_in.picture import draw_view
+from data_pipeline.stand_in.recording import SIZE_PX, Recording, hand_surfaces, record
 from er_jax.mano import HAND21, HANDS, INTERHAND21, hand_forward, joint_order, load_hands
 
 
@@ -174,7 +174,7 @@ def test_interrupted_work_is_taken_up(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(stand_in_dataset, "annotation_files", interrupted)
+        patch.setattr(dataset, "annotation_files", interrupted)
         with pytest.raises(KeyboardInterrupt):
             write_dataset(tmp_path / "taken_up", settings, 1)
     assert not (tmp_path / "taken_up" / "annotations").exists()
@@ -202,6 +202,6 @@ def test_another_dataset_is_not_touched(raw_dir, tmp_path, capsys):
     (tmp_path / "images").mkdir()
     with pytest.raises(DataError, match="not empty"):
         write_dataset(tmp_path, Settings(), 1)
-    assert stand_in_dataset.main([f"--raw_dir={tmp_path}"]) == 1
+    assert main([f"--raw_dir={tmp_path}"]) == 1
     assert "not empty" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["images"]

@@ -1,33 +1,23 @@
-"""Write a raw dataset of drawn hands in InterHand2.6M's layout on disk.
+"""The stand-in dataset on disk: three splits of pictures, then their annotations."""
 
-    python -m data_pipeline.stand_in_dataset --raw_dir=… [--train=3000 --val=200 --test=400]
-        [--seed=0 --workers=2]
-
-The same seed and counts give the same bytes, however many worker processes draw. Running the same
-command again after an interruption draws what is missing; after its end it does nothing.
-"""
-
-import argparse
 import concurrent.futures
 import dataclasses
 import json
-import logging
 import multiprocessing
-import os
-import signal
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 
 from data_pipeline.errors import DataError
-from data_pipeline.stand_in_annotations import annotation_files
-from data_pipeline.stand_in_picture import View, draw_view, encode
-from data_pipeline.stand_in_recording import SIZE_PX, Recording, hand_surfaces, record
-from data_pipeline.stand_in_skin import HandSurface, Subject
+from data_pipeline.processes import follow_parent
+from data_pipeline.stand_in.annotations import annotation_files
+from data_pipeline.stand_in.picture import View, draw_view, encode
+from data_pipeline.stand_in.recording import SIZE_PX, Recording, hand_surfaces, record
+from data_pipeline.stand_in.skin import HandSurface, Subject
 from er_jax.mano import HandModel, load_hands
 from er_jax.progress import progress_bar
+from er_jax.whole_files import written_whole
 
 SPLITS = ("train", "val", "test")
 _CHUNK = 12
@@ -112,9 +102,9 @@ def _draw_chunk(job: _Job) -> int:
 
 
 def _start_worker() -> None:
-    """One thread a process; an interrupt is the parent's to handle."""
+    """One thread a process, which ends with its parent."""
     cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    follow_parent()
 
 
 def _map(function: Callable[[_Job], int], jobs: Iterator[_Job], workers: int) -> Iterator[int]:
@@ -161,46 +151,6 @@ def _write_state(raw_dir: Path, settings: Settings, complete: bool) -> None:
 
 
 def _write(path: Path, contents: bytes) -> None:
-    """Write beside, then rename: a file is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_bytes(contents)
-    beside.replace(path)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the command, see the module's text; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m data_pipeline.stand_in_dataset",
-        description="Write a raw dataset of drawn hands in InterHand2.6M's layout on disk.",
-    )
-    parser.add_argument("--raw_dir", type=Path, required=True, help="folder to write")
-    for split in SPLITS:
-        number = getattr(Settings, split)
-        parser.add_argument(f"--{split}", type=int, default=number, help=f"images ({number})")
-    parser.add_argument("--seed", type=int, default=Settings.seed)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
-    options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("jax").setLevel(logging.WARNING)  # says which accelerators it did not find
-    settings = Settings(options.train, options.val, options.test, options.seed)
-    try:
-        if write_dataset(options.raw_dir, settings, options.workers):
-            print(f"{options.raw_dir}: {_counts(settings)}")
-        else:
-            print(f"{options.raw_dir} is complete already: {_counts(settings)}")
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command draws what is missing", file=sys.stderr)
-        return 130
-    return 0
-
-
-def _counts(settings: Settings) -> str:
-    return ", ".join(f"{getattr(settings, split)} {split} images" for split in SPLITS)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    with written_whole(path) as beside:
+        beside.write_bytes(contents)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from data_pipeline.stand_in_forearm import RING_DISTANCES_M, forearm_faces, open_edge
+from data_pipeline.stand_in.forearm import RING_DISTANCES_M, forearm_faces, open_edge
 from er_jax.mano.joints import HAND21
 
 _FINGERS = ("Thumb", "Index", "Middle", "Ring", "Pinky")

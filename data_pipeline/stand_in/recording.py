@@ -1,6 +1,6 @@
 """A split of the stand-in data before it is drawn: captures, cameras, frames and joints.
 
-A capture is one person before a ring of cameras. World axes as in `stand_in_scene`.
+A capture is one person before a ring of cameras. World axes as in `scene`.
 """
 
 from collections import Counter
@@ -11,9 +11,9 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
-from data_pipeline.stand_in_picture import View
-from data_pipeline.stand_in_scene import ARRANGEMENTS, Draw, draw_frame, forearm, place
-from data_pipeline.stand_in_skin import HandSurface, Subject, hand_surface, sample_subject
+from data_pipeline.stand_in.picture import View
+from data_pipeline.stand_in.scene import ARRANGEMENTS, Draw, draw_frame, forearm, place
+from data_pipeline.stand_in.skin import HandSurface, Subject, hand_surface, sample_subject
 from er_jax.cameras import PerspectiveCamera
 from er_jax.mano import HandModel, hand_forward
 from er_jax.mano.stand_in import sample_pose

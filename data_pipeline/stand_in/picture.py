@@ -7,9 +7,9 @@ import numpy as np
 import simplejpeg
 from jaxtyping import Float, UInt8
 
-from data_pipeline.stand_in_background import background
-from data_pipeline.stand_in_forearm import forearm_rings
-from data_pipeline.stand_in_skin import HandSurface, Subject, forearm_colours, skin_colours
+from data_pipeline.stand_in.background import background
+from data_pipeline.stand_in.forearm import forearm_rings
+from data_pipeline.stand_in.skin import HandSurface, Subject, forearm_colours, skin_colours
 from er_jax.cameras import PerspectiveCamera
 from er_jax.rendering import Light, Mesh, Rendering, render_meshes
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from data_pipeline.stand_in_recording import SIZE_PX, Frame, Recording
+from data_pipeline.stand_in.recording import SIZE_PX, Frame, Recording
 from er_jax.mano.joints import HAND21, HANDS, INTERHAND21, joint_order
 
 _ABSENT_MM = 1.0
