@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import io
 import logging
 import zipfile
 from collections.abc import Mapping
@@ -28,9 +29,9 @@ SHAPES = {
 
 INTEGER_KEYS = ("f", "kintree_table")
 MAX_FILE_BYTES = 16 * 2**20  # official files have 4 MB
-NOT_A_PICKLE = {
+ZIP = b"PK\x03\x04"
+OTHER_FILES = {
     b"\x1f\x8b": "it is gzip-compressed: unpack it first",
-    b"PK\x03\x04": "it is a zip archive: unpack it first, or name it .npz if it is one",
     b"version https://git-lfs": "it is a git-lfs pointer, not the file: run `git lfs pull`",
     b"<": "it is a web page: log in at https://mano.is.tue.mpg.de and download it again",
 }
@@ -92,7 +93,11 @@ def read_hand(path: Path) -> HandFile:
     if size > MAX_FILE_BYTES:
         raise HandFileError(f"{path}: has {size} bytes, a hand model about 4 million")
     data = path.read_bytes()
-    arrays = _read_npz(path) if path.suffix == ".npz" else _read_official(path, data)
+    for start, reason in OTHER_FILES.items():
+        if data.lstrip().startswith(start):
+            raise HandFileError(f"{path}: {reason}")
+    read = _read_npz if path.suffix == ".npz" else _read_official
+    arrays = read(path, data)
     check_hand(arrays, path)
     return HandFile(path, arrays, hashlib.sha256(data).hexdigest())
 
@@ -149,9 +154,10 @@ def _warn_once(message: str) -> None:
 
 
 def _read_official(path: Path, data: bytes) -> dict[str, np.ndarray]:
-    for start, reason in NOT_A_PICKLE.items():
-        if data.lstrip().startswith(start):
-            raise HandFileError(f"{path}: {reason}")
+    if data.startswith(ZIP):
+        raise HandFileError(
+            f"{path}: it is a zip archive: unpack it first, or name it .npz if it is one"
+        )
     try:
         content = read_pickle(data)
     except RefusedPickleError as error:
@@ -168,10 +174,10 @@ def _read_official(path: Path, data: bytes) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
+def _read_npz(path: Path, data: bytes) -> dict[str, np.ndarray]:
     arrays = {}
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
             for key in SHAPES.keys() & {Path(name).stem for name in archive.namelist()}:
                 arrays[key] = _read_npy(archive, key)
     except Exception as error:  # zipfile, zlib and numpy raise a dozen types for a damaged file

@@ -4,7 +4,9 @@ A pickle is a program for a small stack machine, whose instructions may import a
 function. A hand model needs few of them: here the instructions are interpreted one by one, what
 would be a call or an object becomes an inert `Record` of its name and arguments, and every
 instruction or name beyond those of the official files is refused. Nothing that the file names
-(chumpy, scipy, numpy) is imported, and memory stays within a small multiple of the file's size.
+(chumpy, scipy, numpy) is imported. Memory stays within a small multiple of the file's size: the
+number of instructions is limited, and no value is shown, compared or multiplied before it is known
+to be small, since a few nested tuples can stand for more than any memory holds.
 """
 
 import dataclasses
@@ -35,6 +37,8 @@ ADMITTED = frozenset(
 """The names in official files, and those that numpy, scipy and Python 3 give the same things."""
 
 DTYPES = frozenset(f"{kind}{size}" for kind in "fiu" for size in (4, 8))
+MAX_INSTRUCTIONS = 20_000  # official files have some hundreds
+MAX_AXES = 3
 
 
 class RefusedPickleError(ValueError):
@@ -67,14 +71,16 @@ def read_pickle(data: bytes) -> Any:
     machine = _Machine()
     position = 0
     try:
-        for opcode, argument, at in pickletools.genops(data):
+        for count, (opcode, argument, at) in enumerate(pickletools.genops(data)):
             position = at or 0
+            if count == MAX_INSTRUCTIONS:
+                raise RefusedPickleError(f"it has more than {MAX_INSTRUCTIONS} instructions")
             machine.step(opcode.name, argument)
         return machine.stack.pop()
     except RefusedPickleError:
         raise
     except Exception as error:  # whatever a damaged file does to the interpreter
-        reason = f"damaged or truncated pickle, at or after byte {position}: {error}"
+        reason = f"damaged or truncated pickle, at or after byte {position}: {error!s:.200}"
         raise RefusedPickleError(reason) from error
 
 
@@ -97,7 +103,7 @@ class _Machine:
                 self.stack.append(tuple(self._pop(FIXED_TUPLES[instruction])))
             case "PROTO" | "FRAME" | "STOP":
                 pass
-            case "EMPTY_LIST":
+            case "EMPTY_LIST" | "EMPTY_SET":  # no set is ever looked into
                 self.stack.append([])
             case "EMPTY_DICT":
                 self.stack.append({})
@@ -119,7 +125,7 @@ class _Machine:
                 self.stack.append(self.memo[argument])
             case "APPEND":
                 self._extend(self._pop(1))
-            case "APPENDS":
+            case "APPENDS" | "ADDITEMS":
                 self._extend(self._pop_to_mark())
             case "SETITEM":
                 self._set_items(self._pop(2))
@@ -129,6 +135,8 @@ class _Machine:
                 self.stack.append(_admitted(argument))
             case "STACK_GLOBAL":
                 module, name = self._pop(2)
+                if type(module) is not str or type(name) is not str:
+                    raise RefusedPickleError("a name other than of strings is refused")
                 self.stack.append(_admitted(f"{module} {name}"))
             case "REDUCE" | "NEWOBJ":
                 self._record(*self._pop(2))
@@ -178,7 +186,7 @@ def _admitted(name: str) -> Name:
     if name not in ADMITTED:
         module, _, attribute = name.partition(" ")
         raise RefusedPickleError(
-            f"it names {module}.{attribute}, which no hand model needs: refused"
+            f"it names {module:.80}.{attribute:.80}, which no hand model needs: refused"
         )
     return Name(name)
 
@@ -194,7 +202,7 @@ def to_array(value: Any) -> np.ndarray:
     except RefusedPickleError:
         raise
     except Exception as error:  # whatever inconsistent records do
-        raise RefusedPickleError(f"inconsistent array: {error}") from error
+        raise RefusedPickleError(f"inconsistent array: {error!s:.200}") from error
 
 
 def _to_array(value: Any) -> np.ndarray:
@@ -224,7 +232,7 @@ def _numeric_array(buffer: Any, dtype: Any, shape: Any, fortran: bool) -> np.nda
             "numpy dtype", (str() as code, *_), (_, "<" | ">" as order, None, None, None, *_)
         ):
             if code not in DTYPES:
-                raise RefusedPickleError(f"dtype {code!r} is refused")
+                raise RefusedPickleError(f"dtype {code:.20} is refused")
         case _:
             raise RefusedPickleError("a dtype other than of plain numbers is refused")
     match buffer:
@@ -237,8 +245,10 @@ def _numeric_array(buffer: Any, dtype: Any, shape: Any, fortran: bool) -> np.nda
         case _:
             raise RefusedPickleError("an array of objects is refused")
     plain = np.dtype(order + code)
-    if type(shape) is not tuple or not all(type(size) is int and size >= 0 for size in shape):
-        raise RefusedPickleError(f"an array of shape {shape} is refused")
+    if type(shape) is not tuple or len(shape) > MAX_AXES:
+        raise RefusedPickleError(f"a shape other than a tuple of up to {MAX_AXES} is refused")
+    if not all(type(size) is int and 0 <= size <= len(raw) for size in shape):
+        raise RefusedPickleError(f"an array says a size beyond the {len(raw)} bytes it holds")
     if math.prod(shape) * plain.itemsize != len(raw):
         raise RefusedPickleError(f"an array says shape {shape}, {code}, but holds {len(raw)} bytes")
     array = np.frombuffer(raw, plain).reshape(shape, order="F" if fortran else "C")
@@ -248,7 +258,7 @@ def _numeric_array(buffer: Any, dtype: Any, shape: Any, fortran: bool) -> np.nda
 def _dense(shape: Any, starts: np.ndarray, rows: np.ndarray, data: np.ndarray) -> np.ndarray:
     """The dense matrix of compressed sparse columns (MANO's joint regressor, 16 × 778)."""
     if shape != (16, 778):
-        raise RefusedPickleError(f"a sparse matrix of shape {shape} is refused, not (16, 778)")
+        raise RefusedPickleError("a sparse matrix of a shape other than (16, 778) is refused")
     bounds = starts.shape == (779,) and starts.min() >= 0 and starts.max() <= len(data)
     widths = np.diff(starts.astype(np.int64)).astype(np.int64)
     if not bounds or np.min(widths) < 0 or np.sum(widths) != len(data) or np.min(rows) < 0:
