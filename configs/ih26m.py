@@ -21,6 +21,7 @@ def get_config() -> ConfigDict:
     config.data_dir = placeholder(str)  # where the TFDS datasets were built
     config.mano_dir = placeholder(str)  # the official MANO files; None: the stand-in hand
     config.batch_size = 80  # over all devices of all hosts
+    config.sync_batch_norm = True  # batch statistics of all devices together
     config.epochs = 30
     config.log_every_steps = 50
 
@@ -67,8 +68,11 @@ def get_config() -> ConfigDict:
     config.optimizer = ConfigDict()
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 1e-4
+    config.optimizer.reference_batch_size = 0  # learning_rate is for this batch, and grows with it
     config.optimizer.weight_decay = 0.0  # of adamw
     config.optimizer.gradient_clip = 0.0  # largest global norm; 0: none
+    config.optimizer.accumulation = 1  # parts of a device's batch, one after the other
+    config.optimizer.average_decay = 0.0  # of a moving average of the weights, which is evaluated
     config.optimizer.schedule = "step"
     config.optimizer.decay_epochs = (15, 17)  # of the step schedule
     config.optimizer.decay_factor = 0.1

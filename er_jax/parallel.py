@@ -62,16 +62,22 @@ def gather(tree: Tree) -> Tree:
     return jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), tree)
 
 
-def check_batch_size(global_batch_size: int) -> None:
+def check_batch_size(global_batch_size: int, parts: int = 1) -> None:
     """Makes sure that all devices of all hosts get equal parts of a batch.
+
+    Args:
+      global_batch_size: samples of a step.
+      parts: that each device works on one after the other.
 
     Raises:
       ValueError: if they do not; names the nearest sizes that work.
     """
-    devices = jax.device_count()
-    if global_batch_size < 1 or global_batch_size % devices:
-        below = global_batch_size // devices * devices
-        works = " or ".join(str(size) for size in (below, below + devices) if size > 0)
+    pieces = jax.device_count() * parts
+    if global_batch_size < 1 or global_batch_size % pieces:
+        below = global_batch_size // pieces * pieces
+        works = " or ".join(str(size) for size in (below, below + pieces) if size > 0)
+        in_parts = f" in {parts} parts each" if parts > 1 else ""
         raise ValueError(
-            f"batch_size={global_batch_size} does not divide over {devices} devices: use {works}"
+            f"batch_size={global_batch_size} does not divide over {jax.device_count()} "
+            f"devices{in_parts}: use {works}"
         )

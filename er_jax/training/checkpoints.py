@@ -1,8 +1,9 @@
 """Checkpoints of a run with Orbax: what is saved, which are kept, how they are read back.
 
 A checkpoint is a folder named by its step with the items `model` (parameters and batch statistics,
-all that evaluation needs), `optimizer`, `data` (JSON: the position of the data iterator)
-and `run` (JSON: the config and the history of validation).
+all that evaluation needs; their moving averages where the run keeps them), `optimizer` (its state,
+and the weights themselves where `model` has averages), `data` (JSON: the position of the data
+iterator) and `run` (JSON: the config and the history of validation).
 """
 
 from collections.abc import Mapping
@@ -96,8 +97,8 @@ class Checkpoints:
         self._manager.save(
             step,
             args=ocp.args.Composite(
-                model=ocp.args.StandardSave(_model_item(state)),
-                optimizer=ocp.args.StandardSave({"state": state.optimizer}),
+                model=ocp.args.StandardSave(_model_item(state.evaluated())),
+                optimizer=ocp.args.StandardSave(_optimizer_item(state)),
                 data=ocp.args.JsonSave(data.get_state()),
                 run=ocp.args.JsonSave(dict(run)),
             ),
@@ -116,16 +117,19 @@ class Checkpoints:
             step,
             args=ocp.args.Composite(
                 model=ocp.args.StandardRestore(_model_item(like)),
-                optimizer=ocp.args.StandardRestore({"state": like.optimizer}),
+                optimizer=ocp.args.StandardRestore(_optimizer_item(like)),
                 data=ocp.args.JsonRestore(),
             ),
         )
         data.set_state(items.data)
+        evaluated = items.model["params"], items.model["batch_stats"]
+        trained = items.optimizer.get("trained", items.model)
         return TrainState(
             step=jnp.asarray(step, jnp.int32),
-            params=items.model["params"],
-            batch_stats=items.model["batch_stats"],
+            params=trained["params"],
+            batch_stats=trained["batch_stats"],
             optimizer=items.optimizer["state"],
+            average=evaluated if like.average else (),
         )
 
     def restore_model(self, step: int, like: TrainState) -> TrainState:
@@ -148,3 +152,8 @@ class Checkpoints:
 
 def _model_item(state: TrainState) -> Tree:
     return {"params": state.params, "batch_stats": state.batch_stats}
+
+
+def _optimizer_item(state: TrainState) -> Tree:
+    trained = {"trained": _model_item(state)} if state.average else {}
+    return {"state": state.optimizer} | trained

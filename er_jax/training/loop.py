@@ -39,14 +39,19 @@ def train(config: ConfigDict, workdir: Path) -> Outcome:
     Raises:
       ValueError: if `workdir` holds a run with another config; names the differences.
     """
-    parallel.check_batch_size(config.batch_size)
+    parallel.check_batch_size(config.batch_size, config.optimizer.accumulation)
     hands = load_hands(config.mano_dir)
     data = train_loader(config)
     epoch_steps = steps_in_epoch(data)
     last_step = epoch_steps * config.epochs
-    optimizer, schedule = make_optimizer(config.optimizer, epoch_steps, config.epochs)
-    train_step = make_train_step(config, optimizer, schedule)
-    state = create_state(ERConfig.from_dict(config.model), optimizer, config.seed)
+    optimizer, learning_rate = make_optimizer(config, epoch_steps)
+    train_step = make_train_step(config, optimizer, learning_rate)
+    state = create_state(
+        ERConfig.from_dict(config.model),
+        optimizer,
+        config.seed,
+        averaged=bool(config.optimizer.average_decay),
+    )
 
     with (
         stop_on_signal() as stop,

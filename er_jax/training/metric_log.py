@@ -1,6 +1,7 @@
 """The numbers of a run, for people (TensorBoard) and for programs (JSON lines)."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -14,8 +15,9 @@ from er_jax.parallel import first_replica
 class MetricLog:
     """Appends scalars to `metrics.jsonl` and to TensorBoard event files in a run's folder.
 
-    A line of `metrics.jsonl` is {"step": int, name: number, ...}. A run that goes on from an
-    earlier step writes the steps after it again: the last line of a step counts.
+    A line of `metrics.jsonl` is {"step": int, name: number, ...}; numbers that are not finite are
+    left out. A run that goes on from an earlier step writes the steps after it again: the last line
+    of a step counts.
     """
 
     def __init__(self, workdir: Path, *, every: int):
@@ -54,9 +56,10 @@ class MetricLog:
         self._pending.clear()
 
     def _write(self, step: int, scalars: Mapping[str, float]) -> None:
-        self._lines.write(json.dumps({"step": step, **scalars}) + "\n")
+        finite = {name: value for name, value in scalars.items() if math.isfinite(value)}
+        self._lines.write(json.dumps({"step": step, **finite}) + "\n")
         self._lines.flush()
-        for name, value in scalars.items():
+        for name, value in finite.items():
             self._tensorboard.add_scalar(name, value, step)
 
 

@@ -5,45 +5,51 @@ from ml_collections import ConfigDict
 
 
 def make_optimizer(
-    config: ConfigDict, steps_per_epoch: int, epochs: int
+    config: ConfigDict, steps_per_epoch: int
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
     """The optimizer that the config names, and its learning rate as a function of the step.
 
+    Parameters move by minus the learning rate times what the optimizer makes of the gradients: the
+    rate belongs to the run's step, which also counts steps whose update was skipped.
+
     Args:
-      config: `config.optimizer`: name, learning_rate, weight_decay, gradient_clip, and schedule
-        with its fields.
+      config: of the run; its `optimizer`, `epochs` and `batch_size` are used.
       steps_per_epoch: optimizer steps in an epoch.
-      epochs: epochs of the whole run.
 
     Raises:
       ValueError: for an unknown optimizer or schedule; names those that exist.
     """
-    schedule = _make_schedule(config, steps_per_epoch, epochs)
-    match config.name:
+    settings = config.optimizer
+    parts = []
+    if settings.gradient_clip:
+        parts.append(optax.clip_by_global_norm(settings.gradient_clip))
+    match settings.name:
         case "adam":
-            update = optax.adam(schedule)
+            parts.append(optax.scale_by_adam())
         case "adamw":
-            update = optax.adamw(schedule, weight_decay=config.weight_decay)
+            parts += [optax.scale_by_adam(), optax.add_decayed_weights(settings.weight_decay)]
         case other:
             raise ValueError(f"config.optimizer.name={other!r}: use 'adam' or 'adamw'")
-    if config.gradient_clip:
-        update = optax.chain(optax.clip_by_global_norm(config.gradient_clip), update)
-    return update, schedule
+    return optax.chain(*parts), _make_schedule(config, steps_per_epoch)
 
 
-def _make_schedule(config: ConfigDict, steps_per_epoch: int, epochs: int) -> optax.Schedule:
-    match config.schedule:
+def _make_schedule(config: ConfigDict, steps_per_epoch: int) -> optax.Schedule:
+    settings = config.optimizer
+    peak = settings.learning_rate
+    if settings.reference_batch_size:
+        peak *= config.batch_size / settings.reference_batch_size
+    match settings.schedule:
         case "step":
             return optax.piecewise_constant_schedule(
-                config.learning_rate,
-                {epoch * steps_per_epoch: config.decay_factor for epoch in config.decay_epochs},
+                peak,
+                {epoch * steps_per_epoch: settings.decay_factor for epoch in settings.decay_epochs},
             )
         case "cosine":
             return optax.warmup_cosine_decay_schedule(
                 init_value=0.0,
-                peak_value=config.learning_rate,
-                warmup_steps=round(config.warmup_epochs * steps_per_epoch),
-                decay_steps=epochs * steps_per_epoch,
+                peak_value=peak,
+                warmup_steps=round(settings.warmup_epochs * steps_per_epoch),
+                decay_steps=config.epochs * steps_per_epoch,
             )
         case other:
             raise ValueError(f"config.optimizer.schedule={other!r}: use 'step' or 'cosine'")

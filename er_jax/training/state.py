@@ -1,7 +1,7 @@
 """What a run carries from step to step."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,6 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Int
 
-from er_jax import parallel
 from er_jax.models import ERConfig, ERNet
 
 Tree = Any
@@ -24,14 +23,33 @@ class TrainState:
     params: Tree  # the network's parameters, nested dicts by module
     batch_stats: Tree  # running means and variances of the batch norms
     optimizer: Tree  # the optimizer's own state
+    average: Tree = ()  # moving average of (params, batch_stats), where the run keeps one
+
+    def evaluated(self) -> Self:
+        """The state whose weights are evaluated: the averages where there are any."""
+        if not self.average:
+            return self
+        params, batch_stats = self.average
+        return dataclasses.replace(self, params=params, batch_stats=batch_stats)
+
+
+def moved_average(state: TrainState, params: Tree, batch_stats: Tree, decay: float) -> Tree:
+    """The state's average, moved towards new weights by 1 − decay, and faster at the start."""
+    decay = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
+    return optax.incremental_update((params, batch_stats), state.average, 1 - decay)
 
 
 def create_state(
-    config: ERConfig, optimizer: optax.GradientTransformation | None, seed: int
+    config: ERConfig,
+    optimizer: optax.GradientTransformation | None,
+    seed: int,
+    *,
+    averaged: bool = False,
 ) -> TrainState:
     """A freshly initialised run, the same on every host for the same seed.
 
-    Without an optimizer it is only the network's: for evaluation.
+    Without an optimizer it is only the network's: for evaluation. An `averaged` run also keeps a
+    moving average of its weights.
     """
 
     def initialise() -> TrainState:
@@ -39,24 +57,27 @@ def create_state(
         params = nnx.to_pure_dict(nnx.state(net, nnx.Param))
         batch_stats = nnx.to_pure_dict(nnx.state(net, nnx.BatchStat))
         memory = optimizer.init(params) if optimizer else ()
-        return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, memory)
+        average = (params, batch_stats) if averaged else ()
+        return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, memory, average)
 
     return jax.jit(initialise)()
 
 
-def network_structure(config: ERConfig, *, training: bool) -> nnx.GraphDef:
+def network_structure(
+    config: ERConfig, *, training: bool, batch_norm_axis: str | None = None
+) -> nnx.GraphDef:
     """The network without its arrays: `nnx.merge(structure, params, batch_stats)` makes it whole.
 
     Args:
       config: the network's sizes.
-      training: batch norms use, and update from, the statistics of the batch on all devices; else
-        the running ones.
+      training: batch norms use, and update from, the statistics of the batch; else the running
+        ones.
+      batch_norm_axis: the statistics are those of the batch on all devices of this axis.
     """
 
-    axis = parallel.AXIS if training else None
-
     def build() -> ERNet:
-        net = ERNet(dataclasses.replace(config, batch_norm_axis=axis), rngs=nnx.Rngs(0))
+        whole = dataclasses.replace(config, batch_norm_axis=batch_norm_axis)
+        net = ERNet(whole, rngs=nnx.Rngs(0))
         if training:
             net.train()
         else:

@@ -1,6 +1,8 @@
 """One optimizer step, compiled once for all devices."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,42 +15,94 @@ from er_jax.losses import losses
 from er_jax.mano import HandModel
 from er_jax.models import ERConfig
 from er_jax.targets import Batch, make_target_function
-from er_jax.training.state import TrainState, network_structure
+from er_jax.training.state import TrainState, moved_average, network_structure
 
+Tree = Any
 Metrics = dict[str, jax.Array]
+# (params, batch_stats, hands, batch) → (gradients, batch_stats, metrics)
+GradientFunction = Callable[[Tree, Tree, HandModel, Batch], tuple[Tree, Tree, Metrics]]
 
 
 def make_train_step(
-    config: ConfigDict, optimizer: optax.GradientTransformation, schedule: optax.Schedule
+    config: ConfigDict, optimizer: optax.GradientTransformation, learning_rate: optax.Schedule
 ) -> Callable[[TrainState, HandModel, Batch], tuple[TrainState, Metrics]]:
     """The step (state, hands, batch) → (state, metrics), over all devices.
 
     Its arguments carry a leading device axis (see `er_jax.parallel`). The memory of the state that
-    goes in is taken over by the state that comes out. The metrics are the loss, its weighted terms
-    and the learning rate, each the mean over all devices of all hosts.
+    goes in is taken over by the state that comes out. The metrics are the loss, its weighted terms,
+    the norm of the gradient and the learning rate, over all devices of all hosts, and `skipped`: 1
+    where the loss or the gradient was not finite, so that nothing but the step's number changed.
     """
-    structure = network_structure(ERConfig.from_dict(config.model), training=True)
+    gradients_of = accumulated(make_gradient_function(config), config.optimizer.accumulation)
+    decay = config.optimizer.average_decay
+
+    def train_step(state: TrainState, hands: HandModel, batch: Batch):
+        gradients, batch_stats, metrics = gradients_of(
+            state.params, state.batch_stats, hands, batch
+        )
+        gradients, metrics = parallel.mean_over_devices((gradients, metrics))
+        if not config.sync_batch_norm:
+            batch_stats = parallel.mean_over_devices(batch_stats)
+        updates, memory = optimizer.update(gradients, state.optimizer, state.params)
+        rate = learning_rate(state.step)
+        params = jax.tree.map(lambda old, update: old - rate * update, state.params, updates)
+        average = moved_average(state, params, batch_stats, decay) if decay else ()
+
+        norm = optax.tree.norm(gradients)
+        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
+        params, batch_stats, memory, average = jax.tree.map(
+            partial(jnp.where, finite),
+            (params, batch_stats, memory, average),
+            (state.params, state.batch_stats, state.optimizer, state.average),
+        )
+        metrics |= {"gradient_norm": norm, "learning_rate": rate, "skipped": 1 - finite}
+        return TrainState(state.step + 1, params, batch_stats, memory, average), metrics
+
+    return parallel.data_parallel(train_step, donate=(0,))
+
+
+def make_gradient_function(config: ConfigDict) -> GradientFunction:
+    """Gradients of the loss on a device's part of a batch, and the moved batch statistics."""
+    structure = network_structure(
+        ERConfig.from_dict(config.model),
+        training=True,
+        batch_norm_axis=parallel.AXIS if config.sync_batch_norm else None,
+    )
     targets_of = make_target_function(config)
     weights = dict(config.loss)
 
-    def train_step(state: TrainState, hands: HandModel, batch: Batch):
+    def gradients_of(params: Tree, batch_stats: Tree, hands: HandModel, batch: Batch):
         image = batch["image"].astype(jnp.float32) / 255
         targets = targets_of(hands, batch)
 
         def loss(params):
-            net = nnx.merge(structure, params, state.batch_stats)
+            net = nnx.merge(structure, params, batch_stats)
             terms = losses(net(image, hands), targets, weights)
-            batch_stats = nnx.to_pure_dict(nnx.state(net, nnx.BatchStat))
-            return sum(terms.values()), (terms, batch_stats)
+            moved = nnx.to_pure_dict(nnx.state(net, nnx.BatchStat))
+            return sum(terms.values()), (terms, moved)
 
-        gradient_of = jax.value_and_grad(loss, has_aux=True)
-        (total, (terms, batch_stats)), gradients = gradient_of(state.params)
-        gradients, batch_stats, metrics = parallel.mean_over_devices(
-            (gradients, batch_stats, {"loss": total} | terms)
-        )
-        updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
-        params = optax.apply_updates(state.params, updates)
-        metrics["learning_rate"] = schedule(state.step)
-        return TrainState(state.step + 1, params, batch_stats, optimizer_state), metrics
+        (total, (terms, moved)), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+        return gradients, moved, {"loss": total} | terms
 
-    return parallel.data_parallel(train_step, donate=(0,))
+    return gradients_of
+
+
+def accumulated(gradients_of: GradientFunction, parts: int) -> GradientFunction:
+    """The same on a batch in that many equal parts, one after the other: less memory, more time."""
+    if parts == 1:
+        return gradients_of
+
+    def mean_gradients(params: Tree, batch_stats: Tree, hands: HandModel, batch: Batch):
+        split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
+
+        def add(carry, part):
+            total, batch_stats = carry
+            gradients, batch_stats, metrics = gradients_of(params, batch_stats, hands, part)
+            return (jax.tree.map(jnp.add, total, gradients), batch_stats), metrics
+
+        start = jax.tree.map(jnp.zeros_like, params), batch_stats
+        (total, batch_stats), metrics = jax.lax.scan(add, start, split)
+        gradients = jax.tree.map(lambda x: x / parts, total)
+        return gradients, batch_stats, jax.tree.map(jnp.mean, metrics)
+
+    return mean_gradients

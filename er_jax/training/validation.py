@@ -49,7 +49,7 @@ class Validation:
         """Evaluates, logs and remembers; the score, None where a signal stopped it."""
         errors = evaluate(
             self._step,
-            state,
+            state.evaluated(),
             self._hands,
             _UntilStopped(self._split, self._stop),
             title="Validation",

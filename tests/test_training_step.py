@@ -1,0 +1,120 @@
+"""Laws of the training step: accumulation, moving averages, schedules, updates that are skipped."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from configs.tiny import get_config
+from er_jax import parallel
+from er_jax.inputs import train_loader
+from er_jax.mano import load_hands
+from er_jax.models import ERConfig
+from er_jax.training.optimization import make_optimizer
+from er_jax.training.state import create_state
+from er_jax.training.step import make_train_step
+
+
+def steps_of(config, batches, optimizer, schedule):
+    """The states from before the first batch to after the last, and the metrics of each."""
+    step = make_train_step(config, optimizer, schedule)
+    state = create_state(
+        ERConfig.from_dict(config.model),
+        optimizer,
+        config.seed,
+        averaged=bool(config.optimizer.average_decay),
+    )
+    state, hands = parallel.replicate((state, load_hands(None)))
+    states, metrics = [jax.device_get(parallel.first_replica(state))], []
+    for batch in batches:
+        state, numbers = step(state, hands, parallel.shard(batch))
+        states.append(jax.device_get(parallel.first_replica(state)))
+        metrics.append(jax.device_get(parallel.first_replica(numbers)))
+    return states, metrics
+
+
+def assert_close(ours, theirs, tolerance):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=tolerance), ours, theirs)
+
+
+@pytest.mark.slow
+def test_accumulation_and_moving_average(tiny_config):
+    config = tiny_config
+    config.batch_size = 32
+    config.model.frozen = (r".*\.bn\d?\.",)
+    config.optimizer.average_decay = 0.5
+    batches = [next(train_loader(config)) for _ in range(3)]
+    descent = optax.identity(), optax.constant_schedule(1e-2)
+    whole, metrics = steps_of(config, batches, *descent)
+    config.optimizer.accumulation = 4
+    in_parts, metrics_in_parts = steps_of(config, batches, *descent)
+    moved = optax.tree.norm(jax.tree.map(np.subtract, whole[-1].params, whole[0].params))
+    assert moved > 1e-2
+    assert_close(in_parts[-1].params, whole[-1].params, 1e-5)
+    assert_close(metrics_in_parts, metrics, 1e-4)
+
+    average = whole[0].params
+    for step, state in enumerate(whole[1:]):
+        decay = min(0.5, (1 + step) / (10 + step))
+        average = jax.tree.map(lambda a, b, d=decay: d * a + (1 - d) * b, average, state.params)
+    assert_close(whole[-1].evaluated().params, average, 1e-6)
+    np.testing.assert_array_equal(whole[0].evaluated().step, 0)
+
+
+def test_an_update_that_is_not_finite_is_skipped(tiny_config):
+    batches = [next(train_loader(tiny_config)) for _ in range(2)]
+    batches[1]["joint_world_mm"][2, 0, 5] = np.nan
+    optimizer, schedule = make_optimizer(tiny_config, steps_per_epoch=6)
+    (_, before, after), metrics = steps_of(tiny_config, batches, optimizer, schedule)
+    assert [int(numbers["skipped"]) for numbers in metrics] == [0, 1]
+    assert np.isfinite(metrics[0]["loss"])
+    assert int(after.step) == 2
+    jax.tree.map(
+        np.testing.assert_array_equal, dataclasses.replace(after, step=before.step), before
+    )
+
+
+def test_learning_rate_grows_with_the_batch():
+    config = get_config()
+    config.optimizer.reference_batch_size = 2 * config.batch_size
+    config.optimizer.schedule = "step"
+    _, schedule = make_optimizer(config, steps_per_epoch=10)
+    peak, factor = config.optimizer.learning_rate / 2, config.optimizer.decay_factor
+    rates = [float(schedule(step)) for step in (0, 149, 150, 169, 170)]
+    expected = [peak, peak, peak * factor, peak * factor, peak * factor**2]
+    np.testing.assert_allclose(rates, expected, rtol=1e-6)
+
+
+def test_warm_up_and_cosine():
+    config = get_config()
+    config.optimizer.warmup_epochs = 0.5
+    _, schedule = make_optimizer(config, steps_per_epoch=20)
+    end = 20 * config.epochs
+    rates = np.array([float(schedule(step)) for step in range(end + 1)])
+    rising = np.linspace(0, config.optimizer.learning_rate, 11)
+    np.testing.assert_allclose(rates[:11], rising, rtol=1e-5)
+    halfway = 10 + (end - 10) // 2
+    np.testing.assert_allclose(rates[halfway], config.optimizer.learning_rate / 2, rtol=1e-5)
+    assert rates[end] == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_first_step_of_the_optimizers(name):
+    """Adam's first step is the gradient's sign; AdamW adds weight_decay · parameter."""
+    config = get_config()
+    config.optimizer.name, config.optimizer.weight_decay = name, 0.1
+    config.optimizer.gradient_clip = 1.0
+    optimizer, _ = make_optimizer(config, steps_per_epoch=10)
+    params, gradients = jnp.array([2.0, -4.0]), jnp.array([300.0, -400.0])
+    updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+    decay = 0.1 * params if name == "adamw" else 0
+    np.testing.assert_allclose(updates, jnp.sign(gradients) + decay, rtol=1e-5)
+
+
+def test_a_batch_that_does_not_divide():
+    parallel.check_batch_size(12, parts=4)
+    with pytest.raises(ValueError, match=r"batch_size=10 .* in 4 parts each: use 8 or 12"):
+        parallel.check_batch_size(10, parts=4)
