@@ -35,8 +35,8 @@ class TrainState:
 
 def moved_average(state: TrainState, params: Tree, batch_stats: Tree, decay: float) -> Tree:
     """The state's average, moved towards new weights by 1 − decay, and faster at the start."""
-    decay = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
-    return optax.incremental_update((params, batch_stats), state.average, 1 - decay)
+    kept = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
+    return optax.incremental_update((params, batch_stats), state.average, 1 - kept)
 
 
 def create_state(
