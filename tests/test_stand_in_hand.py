@@ -1,7 +1,9 @@
 """The stand-in hand: MANO's sizes, a clean surface, and skin that behaves when it bends."""
 
 from collections import Counter
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from er_jax.mano.stand_in import (
     axis_angle_from,
     cage,
     gestures,
+    picture,
     pose_limits,
     sample_pose,
     skeleton,
@@ -440,3 +443,17 @@ def test_sampled_poses_hardly_run_into_themselves(right):
 def test_gestures_touch_but_do_not_overlap():
     overlap = self_overlap_mm(np.stack(list(gestures().values())))
     assert overlap.max() < 1.5
+
+
+def test_the_picture_shows_a_hand_from_every_side(tmp_path):
+    picture.main([str(tmp_path / "hand.png")])
+    drawn = cv2.imread(str(tmp_path / "hand.png"))
+    cell_px = picture.WIDTH_PX // len(picture.POSES)
+    for column, name in enumerate(picture.POSES):
+        for row in range(4):
+            cell = drawn[28 + row * cell_px :, column * cell_px :][:cell_px, :cell_px]
+            hand = (cell < 250).any(axis=-1)
+            assert 0.05 < hand.mean() < 0.5, (name, row)
+            assert not (hand[[0, -1]].any() or hand[:, [0, -1]].any()), "cut off"
+    shown = cv2.imread(str(Path(__file__).parents[1] / "docs/stand_in_hand.png"))
+    assert shown.shape == drawn.shape, "docs/stand_in_hand.png is another picture: draw it anew"
