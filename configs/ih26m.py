@@ -43,7 +43,8 @@ def get_config() -> ConfigDict:
     config.model.backbone = "resnet50"
     config.model.backbone_width = 64  # channels of a ResNet's stem
     config.model.backbone_init = "normal"  # as the other layers; "he" learns faster from scratch
-    config.model.frozen = ()  # patterns of parts that are not trained: ("backbone",)
+    config.model.freeze_backbone = False
+    config.model.frozen = ()  # patterns of other parts that are not trained: ("desim", "deocc")
     config.model.input_size = 256
     config.model.feature_dim = 512
     config.model.depth_bins = 8

@@ -212,7 +212,7 @@ def test_rematerialisation_changes_no_gradient(image, hands):
 
 
 def test_frozen_backbone(image, hands):
-    net = net_of(frozen=("backbone",))
+    net = net_of(freeze_backbone=True)
     before = {name: np.asarray(v[...]) for name, v in named_variables(net.backbone).items()}
     assert count(net.backbone) == 0
     assert isinstance(net.backbone.conv1.kernel, Frozen)

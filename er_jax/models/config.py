@@ -22,6 +22,7 @@ class ERConfig:
     backbone_width: int = 64  # channels of a ResNet's stem; later stages follow
     backbone_weights: str | None = None  # a torchvision or timm checkpoint to start from
     backbone_init: str = "normal"  # without pretrained weights: "normal", as all else, or "he" †
+    freeze_backbone: bool = False
     frozen: tuple[str, ...] = ()  # patterns of parts that are not trained, see `freezing.freeze`
     remat_backbone: bool = False  # recompute the backbone's blocks in the backward pass
     input_size: int = 256  # pixels; the feature grid has input_size / 32 cells a side

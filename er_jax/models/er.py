@@ -64,7 +64,7 @@ class ERNet(nnx.Module):
         )
         self.pose = BothHands(lambda: Pose(config, rngs))
         self.config = config
-        freeze(self, config.frozen)
+        freeze(self, (*config.frozen, *(["backbone"] if config.freeze_backbone else [])))
 
     def __call__(
         self,
