@@ -13,20 +13,14 @@ from data_pipeline.errors import DataError
 from er_jax import parallel
 from er_jax.annotations import AnnotatedSplit
 from er_jax.baseline import MeanHands, rest_hands
-from er_jax.evaluation import (
-    evaluate,
-    evaluate_constants,
-    make_evaluation_step,
-    mean_hands_of,
-    print_table,
-)
+from er_jax.evaluation import evaluate_constants, mean_hands_of, print_table
 from er_jax.inputs import Split
 from er_jax.mano import HandModel, load_hands
 from er_jax.metric_summary import summarize
 from er_jax.models import ERConfig
 from er_jax.pictures import draw_loss_curve, write_picture
 from er_jax.prediction import predict_pictures
-from er_jax.report.from_checkpoint import report_on_checkpoint
+from er_jax.report.from_checkpoint import evaluate_network, report_on_checkpoint
 from er_jax.report.provenance import hand_model_facts
 from er_jax.samples_sheet import samples_sheet
 from er_jax.training.checkpoints import Checkpoints
@@ -106,15 +100,11 @@ def run_evaluation(
     parallel.check_batch_size(config.batch_size)
     name = split or config.data.test_split
     state, hands = load_trained(config, workdir, step), load_hands(config.mano_dir)
-    replicas = parallel.replicate(state), parallel.replicate(hands)
-    samples = Split(config, name)
-    network = make_evaluation_step(config, f_scores=True)
+    network = evaluate_network(config, workdir.name, state, hands, name)
     constants = {**_mean_hands(config, hands), "rest pose": rest_hands(hands)}
-    errors = {
-        "network": evaluate(network, *replicas, samples, title=f"Evaluating on {name}"),
-        **evaluate_constants(config, constants, hands, annotated_split(config, name)),
-    }
-    summaries = {method: summarize(table) for method, table in errors.items()}
+    baselines = evaluate_constants(config, constants, hands, annotated_split(config, name))
+    tables = {"network": network.errors, **baselines}
+    summaries = {method: summarize(table) for method, table in tables.items()}
     trained = int(state.step)
     print_table(f"{config.data.dataset}, {name}, checkpoint {trained}", summaries)
 
@@ -129,8 +119,8 @@ def run_evaluation(
         **hand_model_facts(hands),
     }
     write_json(results, {"provenance": provenance, "results": summaries})
-    report_on_checkpoint(config, workdir.name, state, hands, name, errors, folder / stem)
-    write_picture(folder / f"{stem}.png", samples_sheet(config, state, hands, samples))
+    report_on_checkpoint(config, state, hands, network, baselines, folder / stem)
+    write_picture(folder / f"{stem}.png", samples_sheet(config, state, hands, Split(config, name)))
     levels = {
         f"{name}, scale_aligned": summaries[name]["scale_aligned"]["MPJPE"]["all"]["value"]
         for name in {MEAN_HANDS} & constants.keys()

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 from exported import exported_truth
+from made_up_errors import FACTS, made_up
 
 from er_jax.annotations import AnnotatedSplit, Labels
 from er_jax.evaluate import report_on
@@ -21,63 +22,11 @@ from er_jax.report.comparison import COMPARED, compare, metric_sums
 from er_jax.report.evaluated import evaluated, load_errors, paired, save_errors
 from er_jax.report.tables import csv_table, markdown_row
 from er_jax.report.write import write_report
-from er_jax.sample_errors import PROTOCOLS, HandErrors, SampleErrors, SampleTraits
-
-FACTS = {"dataset": "made up", "split": "test", "hand_model_sha256": "0"}
 
 
 @pytest.fixture(scope="module")
 def hands():
     return load_hands(None)
-
-
-def made_up(name="method", count=60, seed=0, worse_mm=0.0, sequences=12):
-    """Errors that depend on the sequence; the same seed gives the same samples."""
-    rng = np.random.default_rng(seed)
-    ids = rng.permutation(1000)[:count].astype(np.int32)
-    kind = rng.integers(3, size=count).astype(np.int32)
-    present = (kind[:, None] == 2) | (kind[:, None] == np.arange(2))
-    sequence = rng.integers(sequences, size=count)
-    base = 8 + 3 * rng.random(sequences)[sequence] + worse_mm
-
-    def hands():
-        joint_valid = present[..., None] & (rng.random((count, 2, 21)) > 0.1)
-        joint_mm = base[:, None, None] * rng.uniform(0.5, 1.5, (count, 2, 21))
-        vertex_mm = base[:, None] * rng.uniform(0.5, 1.5, (count, 2))
-        return HandErrors(
-            np.where(joint_valid, joint_mm, 0).astype(np.float32),
-            joint_valid,
-            np.where(present, vertex_mm, 0).astype(np.float32),
-            present,
-        )
-
-    both = present.all(1)
-    traits = SampleTraits(
-        ids,
-        kind,
-        np.where(both, rng.random(count), np.nan).astype(np.float32),
-        np.where(both, rng.uniform(0, 300, count), np.nan).astype(np.float32),
-        rng.integers(30, 43, count).astype(np.float32) / 42,
-    )
-    errors = SampleErrors(
-        *(hands() for _ in PROTOCOLS),
-        np.where(both, 2 * base, 0).astype(np.float32),
-        both,
-        np.where(both, 3 * base, 0).astype(np.float32),
-        both,
-        rng.random((count, 2, 2)).astype(np.float32),
-        traits,
-        np.ones(count, bool),
-    )
-    order = rng.permutation(count)
-    names = np.array([f"0/sequence {i}" for i in range(sequences)])
-    labels = Labels(
-        ids[order],
-        np.array(["400262", "400263"])[ids[order] % 2],
-        names[sequence[order]],
-        np.full(count, "rootnet"),
-    )
-    return evaluated(name, errors, labels, FACTS)
 
 
 def test_labels_come_into_the_order_of_the_errors():

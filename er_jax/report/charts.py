@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from er_jax.mano import HAND21, HANDS, MANO16, HandModel, hand_forward
 from er_jax.metric_summary import PCK_THRESHOLDS_MM
 from er_jax.report.breakdowns import Breakdown
+from er_jax.report.comparison import Interval
 
 _COLOURS = ("#1f6fb4", "#d9772b", "#4b9b57", "#9b59a6", "#8c8c8c", "#b33c3c")
 _SPREAD = {"Index": 0.17, "Ring": -0.17, "Pinky": -0.36}  # radians towards the index's side
@@ -62,6 +63,25 @@ def breakdown_chart(breakdown: Breakdown, metrics: Sequence[str]) -> str:
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)
     figure.legend(frameon=False, loc="outside right upper")
+    return _svg(figure)
+
+
+@rc_context(_STYLE)
+def seeds_chart(
+    title: str, values: Mapping[str, Sequence[float]], means: Sequence[Interval]
+) -> str:
+    """One line a variant, the first uppermost: a dot a seed, and the mean with its interval."""
+    figure = Figure(figsize=(8.4, 0.45 * len(values) + 1.1), layout="constrained")
+    axes = figure.add_subplot(title=title, xlabel="mm")
+    for place, (of_seeds, mean) in enumerate(zip(values.values(), means, strict=True)):
+        spread = [[mean.value - mean.low], [mean.high - mean.value]]
+        axes.errorbar(
+            mean.value, place, xerr=spread, fmt="D", color=_COLOURS[0], markersize=5, capsize=4
+        )
+        axes.plot(of_seeds, [place + 0.22] * len(of_seeds), "o", color="#777777", markersize=3.5)
+    axes.set_yticks(range(len(values)), list(values))
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.3)
     return _svg(figure)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,11 @@ def load_errors(path: Path) -> Evaluated:
         traits=part(SampleTraits, "traits/"),
     )
     return Evaluated(facts["name"], errors, part(Labels, "labels/"), facts["provenance"])
+
+
+def file_name(name: str) -> str:
+    """A method's name as a file or folder can have it."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "method"
 
 
 def _counts(values: np.ndarray) -> dict[str, int]:

@@ -1,7 +1,8 @@
-"""The report of a trained network on a split."""
+"""A trained network evaluated on a split, and the report of it."""
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,10 +10,12 @@ from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from data_pipeline.augmentation import Augmentation, crop, image_to_crop
+from er_jax import parallel
 from er_jax.annotations import AnnotatedSplit
-from er_jax.evaluation import make_prediction_function
+from er_jax.evaluation import evaluate, make_evaluation_step, make_prediction_function
+from er_jax.inputs import Split
 from er_jax.mano import HandModel
-from er_jax.report.evaluated import evaluated
+from er_jax.report.evaluated import Evaluated, evaluated
 from er_jax.report.pictures import Reconstruct, sample_pictures
 from er_jax.report.provenance import hand_model_facts, software_facts
 from er_jax.report.write import write_report
@@ -20,49 +23,83 @@ from er_jax.sample_errors import ReconstructedMeshes, SampleErrors
 from er_jax.training.state import TrainState
 
 
-def report_on_checkpoint(
+def evaluate_network(
     config: ConfigDict,
     name: str,
     state: TrainState,
     hands: HandModel,
     split_name: str,
-    errors: Mapping[str, SampleErrors],
-    folder: Path,
-) -> Path:
-    """Writes the report of a checkpoint beside its baselines; see `write_report`.
+    *,
+    f_scores: bool = True,
+) -> Evaluated:
+    """The errors of a trained network on a split, with where they come from.
 
     Args:
         config: of the run.
         name: of the network in tables, such as the run's.
         state: of the checkpoint, not replicated.
         hands: both hands, not replicated.
-        split_name: that was evaluated on.
-        errors: of the network under "network", and of each baseline, of all hosts.
+        split_name: to evaluate on.
+        f_scores: see `er_jax.metrics.sample_errors`.
+    """
+    errors = evaluate(
+        make_evaluation_step(config, f_scores=f_scores),
+        parallel.replicate(state),
+        parallel.replicate(hands),
+        Split(config, split_name),
+        title=f"Evaluating {name} on {split_name}",
+    )
+    split = AnnotatedSplit(config.data_dir, config.data.dataset, split_name)
+    own = {
+        "checkpoint_step": int(state.step),
+        "backbone": config.model.backbone,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+    }
+    return evaluated(name, errors, split.labels, {**own, **_facts(config, split, hands)})
+
+
+def report_on_checkpoint(
+    config: ConfigDict,
+    state: TrainState,
+    hands: HandModel,
+    network: Evaluated,
+    baselines: Mapping[str, SampleErrors],
+    folder: Path,
+) -> Path:
+    """Writes the report of a checkpoint beside its baselines; see `write_report`.
+
+    Args:
+        config: of the run.
+        state: of the checkpoint, not replicated.
+        hands: both hands, not replicated.
+        network: the checkpoint, evaluated.
+        baselines: errors on the same split, of all hosts, by name.
         folder: of the report.
 
     Returns:
         The page.
     """
-    split = AnnotatedSplit(config.data_dir, config.data.dataset, split_name)
-    facts = {
+    facts = network.provenance
+    split = AnnotatedSplit(config.data_dir, facts["dataset"], facts["split"])
+    constants = [
+        evaluated(name, table, split.labels, _facts(config, split, hands))
+        for name, table in baselines.items()
+    ]
+    pictures = sample_pictures(network, split, hands, _reconstruct(config, state, hands, split))
+    title = f"{network.name} on {split.dataset}, {split.split}"
+    return write_report(
+        folder, title, [network], hands=hands, baselines=constants, pictures=pictures
+    )
+
+
+def _facts(config: ConfigDict, split: AnnotatedSplit, hands: HandModel) -> dict[str, Any]:
+    return {
         "dataset": split.dataset,
         "split": split.split,
         "input_size_px": config.model.input_size,
         **hand_model_facts(hands),
         **software_facts(),
     }
-    own = {"checkpoint_step": int(state.step), "backbone": config.model.backbone}
-    network = evaluated(name, errors["network"], split.labels, {**own, **facts})
-    baselines = [
-        evaluated(baseline, table, split.labels, facts)
-        for baseline, table in errors.items()
-        if baseline != "network"
-    ]
-    pictures = sample_pictures(network, split, hands, _reconstruct(config, state, hands, split))
-    title = f"{name} on {split.dataset}, {split.split}"
-    return write_report(
-        folder, title, [network], hands=hands, baselines=baselines, pictures=pictures
-    )
 
 
 def _reconstruct(

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from er_jax.mano import HandModel
 from er_jax.metric_summary import PCK_THRESHOLDS_MM, summarize
 from er_jax.report.breakdowns import breakdowns
 from er_jax.report.comparison import Comparison, compare
-from er_jax.report.evaluated import Evaluated, save_errors
+from er_jax.report.evaluated import Evaluated, file_name, save_errors
 from er_jax.report.page import html_page
 from er_jax.report.pictures import SamplePicture
 from er_jax.report.tables import csv_table, markdown_row
@@ -80,7 +79,7 @@ def write_report(
     )
     folder.mkdir(parents=True, exist_ok=True)
     for method in methods:
-        save_errors(folder / f"{_file_name(method.name)}.errors.npz", method)
+        save_errors(folder / f"{file_name(method.name)}.errors.npz", method)
     _write(folder / NUMBERS, json.dumps(numbers, indent=1, allow_nan=False) + "\n")
     _write(folder / TABLE, csv_table(summaries, broken_down))
     _write(folder / ROW, markdown_row(summaries, caption))
@@ -89,10 +88,6 @@ def write_report(
 
 def _plain(comparison: Comparison | None) -> Any:
     return None if comparison is None else dataclasses.asdict(comparison)
-
-
-def _file_name(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "method"
 
 
 def _write(path: Path, text: str) -> Path:
