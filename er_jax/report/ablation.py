@@ -9,7 +9,6 @@ procedure", 1979).
 """
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from er_jax.metric_summary import headline, summarize
 from er_jax.report.charts import seeds_chart
 from er_jax.report.comparison import COMPARED, CONFIDENCE, Interval, compare
 from er_jax.report.evaluated import Evaluated, paired
-from er_jax.whole_files import written_whole
+from er_jax.whole_files import write_json, written_whole
 
 MAIN_METRIC = "scale_aligned/MPJPE/all"
 """What the verdicts are about."""
@@ -197,7 +196,7 @@ def write_ablation(
         dict(zip(variants, compared.values[MAIN_METRIC], strict=True)),
         compared.means[MAIN_METRIC],
     )
-    _write(folder / "ablations.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
+    write_json(folder / "ablations.json", content)
     _write(folder / "ablations.svg", chart)
     return _write(folder / TABLE, markdown(compared, baseline.name, constant))
 

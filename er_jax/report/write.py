@@ -1,7 +1,6 @@
 """Writes a report: page, numbers and the errors of every sample, into one folder."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from er_jax.report.evaluated import Evaluated, file_name, save_errors
 from er_jax.report.page import html_page
 from er_jax.report.pictures import SamplePicture
 from er_jax.report.tables import csv_table, markdown_row
-from er_jax.whole_files import written_whole
+from er_jax.whole_files import write_json, written_whole
 
 PAGE, NUMBERS, TABLE, ROW = "report.html", "numbers.json", "numbers.csv", "row.md"
 
@@ -80,7 +79,7 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     for method in methods:
         save_errors(folder / f"{file_name(method.name)}.errors.npz", method)
-    _write(folder / NUMBERS, json.dumps(numbers, indent=1, allow_nan=False) + "\n")
+    write_json(folder / NUMBERS, numbers)
     _write(folder / TABLE, csv_table(summaries, broken_down))
     _write(folder / ROW, markdown_row(summaries, caption))
     return _write(folder / PAGE, page)
