@@ -27,7 +27,10 @@ def get_config() -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.dataset = "interhand26m/interacting_mano"
-    config.data.train_split = "train"
+    # Trained on instead of `dataset`, where given: datasets and how many samples each gives in
+    # proportion, as in (("interhand26m/all", 9), ("hic:test", 1)). An epoch is as long as all.
+    config.data.mixture = ()
+    config.data.train_split = "train"  # but of "name:split" that split
     config.data.validation_split = "val"
     config.data.test_split = "test"
     config.data.workers = 8  # processes that decode and crop; 0: a thread of this process

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from data_pipeline import building, hic, interhand26m
+from data_pipeline.arguments import at_least
 from data_pipeline.errors import DataError
 from data_pipeline.progress import tracker
+from data_pipeline.request import REPORT, Request
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,13 +38,16 @@ def main(arguments: list[str] | None = None) -> int:
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on with what is whole", file=sys.stderr)
+        return 130
     print_report(folder)
     return 0
 
 
 def print_report(folder: Path) -> None:
     """Prints what a built dataset holds and what was dropped by which rule."""
-    report = json.loads((folder / building.REPORT).read_text())
+    report = json.loads((folder / REPORT).read_text())
     splits = report["splits"]
     table = Table(title=f"{report['request']['dataset']}/{report['request']['config']}")
     table.add_column("annotations")
@@ -63,7 +69,7 @@ def print_report(folder: Path) -> None:
     console.print(f"{folder}", markup=False, highlight=False, soft_wrap=True)
 
 
-def interhand26m_request(options: argparse.Namespace) -> building.Request:
+def interhand26m_request(options: argparse.Namespace) -> Request:
     """What the options of the command ask for.
 
     Raises:
@@ -76,17 +82,17 @@ def interhand26m_request(options: argparse.Namespace) -> building.Request:
             f"{raw_dir / 'annotations'} has none of the splits {', '.join(interhand26m.SPLITS)}. "
             "--raw_dir must be the folder that holds images/ and annotations/."
         )
-    id_lists = {split: _id_list(options, split) for split in splits}
-    ids = {s: None if path is None else _annotation_ids(path) for s, path in id_lists.items()}
-    sources = [path for path in id_lists.values() if path]
-    sources += [
-        path for split in splits for path in interhand26m.annotation_files(raw_dir, split).values()
-    ]
-    return building.Request(
+    id_lists = _id_lists(options, splits)
+    ids = {split: _annotation_ids(path) for split, path in id_lists.items()}
+    sources = {f"{split}, {path.name}": path for split, path in id_lists.items()}
+    for split in splits:
+        found = interhand26m.annotation_files(raw_dir, split).values()
+        sources |= {path.name: path for path in found}
+    return Request(
         dataset=interhand26m.NAME,
-        config=options.subset,
+        config=options.subset if options.fps == 5 else f"{options.subset}_{options.fps}fps",
         description=(
-            f"InterHand2.6M v1.0 (CC-BY-NC 4.0), subset {options.subset}; "
+            f"InterHand2.6M v1.0 (CC-BY-NC 4.0), {options.fps} fps, subset {options.subset}; "
             "https://mks0601.github.io/InterHand2.6M/"
         ),
         splits=splits,
@@ -96,16 +102,16 @@ def interhand26m_request(options: argparse.Namespace) -> building.Request:
             raw_dir,
             split,
             subset=options.subset,
-            annotation_ids=ids[split],
+            annotation_ids=ids.get(split),
             box_choice=options.boxes,
             progress=lambda what, done, total: track(f"{split}: {what}", done, total),
         ),
     )
 
 
-def hic_request(options: argparse.Namespace) -> building.Request:
+def hic_request(options: argparse.Namespace) -> Request:
     """What the options of the command ask for."""
-    return building.Request(
+    return Request(
         dataset=hic.NAME,
         config=options.subset,
         description=(
@@ -114,7 +120,7 @@ def hic_request(options: argparse.Namespace) -> building.Request:
         ),
         splits=(hic.SPLIT,),
         options={},
-        source_files=[hic.annotation_file(options.raw_dir)],
+        source_files={"HIC.json": hic.annotation_file(options.raw_dir)},
         read_split=lambda split, track: hic.read_index(
             options.raw_dir, subset=options.subset, progress=track
         ),
@@ -122,29 +128,49 @@ def hic_request(options: argparse.Namespace) -> building.Request:
     )
 
 
-def _id_list(options: argparse.Namespace, split: str) -> Path | None:
+def _id_lists(options: argparse.Namespace, splits: Sequence[str]) -> dict[str, Path]:
+    """The file of annotation ids by split; none of a subset that needs none."""
+    template = options.annotation_ids
     if options.subset not in interhand26m.ID_LIST_SUBSETS:
-        return None
-    if options.annotation_ids is None:
+        if template is not None:
+            raise DataError(
+                f"--annotation_ids is given, but subset {options.subset!r} takes no list of ids: "
+                f"name one of {', '.join(interhand26m.ID_LIST_SUBSETS)} with --subset."
+            )
+        return {}
+    if template is None:
         raise DataError(
             f"Subset {options.subset!r} is a list of annotation ids that you supply: "
             f"--annotation_ids='…/aid_{options.subset}_{{split}}.txt', one id a line."
         )
-    return Path(options.annotation_ids.replace("{split}", split))
+    if len(splits) > 1 and "{split}" not in template:
+        raise DataError(
+            f"--annotation_ids={template} is one list for {', '.join(splits)}: ids are those of "
+            "one split. Put {split} where the files' names differ, or name one split with --splits."
+        )
+    return {split: Path(template.replace("{split}", split)) for split in splits}
 
 
 def _annotation_ids(path: Path) -> np.ndarray:
     try:
         return np.array(path.read_text().split(), dtype=np.int64)
     except FileNotFoundError:
-        raise DataError(f"{path}, given by --annotation_ids, is missing.") from None
+        raise DataError(
+            f"{path}, given by --annotation_ids, is missing. If this split has no list (the "
+            "dataset's val has no human annotations), name the other splits with --splits."
+        ) from None
     except ValueError as error:
         raise DataError(f"{path}: not a list of annotation ids, one a line ({error}).") from None
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m data_pipeline.build", description=__doc__)
-    datasets = parser.add_subparsers(required=True, metavar="dataset")
+    parser = argparse.ArgumentParser(
+        prog="python -m data_pipeline.build",
+        description="Builds a dataset as it is published into TFDS shards.",
+    )
+    datasets = parser.add_subparsers(
+        required=True, metavar="dataset", help="its options: dataset --help"
+    )
     interhand = datasets.add_parser(interhand26m.NAME, help="InterHand2.6M v1.0")
     interhand.set_defaults(make_request=interhand26m_request)
     interhand.add_argument("--subset", choices=interhand26m.SUBSETS, default="all")
@@ -160,7 +186,14 @@ def _parser() -> argparse.ArgumentParser:
         help="auto: RootNet's for val and test where its file is there, the joints' for train",
     )
     interhand.add_argument(
-        "--splits", type=_comma_list, help="train,val,test; default: those that are there"
+        "--splits", type=_splits, help="train,val,test; default: those that are there"
+    )
+    interhand.add_argument(
+        "--fps",
+        type=int,
+        choices=(5, 30),
+        default=5,
+        help="which of the two releases it is; the dataset of 30 is named SUBSET_30fps",
     )
     _add_common(interhand)
     hands_in_action = datasets.add_parser(hic.NAME, help="HIC")
@@ -174,13 +207,18 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     add: Any = parser.add_argument
     add("--raw_dir", type=Path, required=True, help="the dataset as it is published")
     add("--data_dir", type=Path, required=True, help="where TFDS datasets lie")
-    add("--workers", type=int, default=os.cpu_count(), help="processes that write records")
-    add("--max_bad_images", type=int, default=0, help="unreadable images to leave out, at most")
+    add("--workers", type=at_least(1), default=os.cpu_count(), help="processes that write records")
+    add("--max_bad_images", type=at_least(0), default=0, help="unreadable images left out, at most")
     add("--overwrite", action="store_true", help="replace a dataset built from other files")
 
 
-def _comma_list(text: str) -> tuple[str, ...]:
-    return tuple(text.split(","))
+def _splits(text: str) -> tuple[str, ...]:
+    names = text.split(",")
+    if not set(names) <= {*interhand26m.SPLITS} or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not some of {','.join(interhand26m.SPLITS)}, each once"
+        )
+    return tuple(split for split in interhand26m.SPLITS if split in names)
 
 
 if __name__ == "__main__":

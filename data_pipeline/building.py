@@ -5,13 +5,11 @@ the end. An interrupted build goes on where it was if the same is asked of the s
 files, and starts afresh otherwise.
 """
 
-import dataclasses
 import fcntl
-import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.dataset_info import DatasetIdentity
 from tensorflow_datasets.core.utils import Version
 
-from data_pipeline.errors import DataError
+from data_pipeline.errors import DataError, disk_error
 from data_pipeline.progress import Tracker
 from data_pipeline.records import (
     BOX_SOURCES,
@@ -31,6 +29,7 @@ from data_pipeline.records import (
     RecordTable,
     record_features,
 )
+from data_pipeline.request import REPORT, Request, differences, identity
 from data_pipeline.shards import (
     ShardJob,
     ShardResult,
@@ -42,36 +41,8 @@ from er_jax.whole_files import write_json
 
 logger = logging.getLogger(__name__)
 
-REPORT = "build_report.json"
 _RECORD_BYTES = 2500  # of everything but the image; vertices come on top
 _VERTEX_BYTES = 2 * 778 * 3 * 4
-
-
-@dataclasses.dataclass(frozen=True)
-class Index:
-    """The records of a split, and what became of the other annotations."""
-
-    table: RecordTable
-    counts: Mapping[str, int]
-    """Annotations by fate, in the order in which the rules are applied."""
-    dark_below: float | None = None
-    """Records whose image's mean brightness is below this are left out as they are read."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """What is to be built."""
-
-    dataset: str
-    config: str
-    description: str
-    splits: Sequence[str]
-    options: Mapping[str, Any]
-    """Whatever else decides the result; part of the report."""
-    source_files: Sequence[Path]
-    """The annotation files; their digests are part of the report."""
-    read_split: Callable[[str, Tracker], Index]
-    with_vertices: bool = False
 
 
 def dataset_dir(data_dir: Path, dataset: str, config: str) -> Path:
@@ -94,20 +65,22 @@ def build(
     """
     final = dataset_dir(data_dir, request.dataset, request.config)
     incomplete = final.with_name(final.name + ".incomplete")
-    final.parent.mkdir(parents=True, exist_ok=True)
-    identity = _identity(request)
-    with _locked(final.with_name(final.name + ".lock")):
+    wanted = identity(request)
+    with _disk_errors(final), _locked(final.with_name(final.name + ".lock")):
         if final.exists():
-            if _identity_of(final) == identity:
+            different = differences(final, wanted)
+            if not different:
                 logger.info("%s is built already, from these very files", final)
                 shutil.rmtree(incomplete, ignore_errors=True)
                 return final
             if not overwrite:
                 raise DataError(
-                    f"{final} was built from other files or with other options (see its {REPORT}). "
-                    "Give another --data_dir, or --overwrite to replace it."
+                    f"{final} was built from other files or with other options:\n"
+                    + "".join(f"  {difference}\n" for difference in different)
+                    + "Give another --data_dir, or --overwrite to replace it."
                 )
-        _start_or_continue(incomplete, identity)
+        places = [str(path.absolute()) for path in request.source_files.values()]
+        _start_or_continue(incomplete, {**wanted, "places": places})
         folder = incomplete / "dataset"
         folder.mkdir(exist_ok=True)
         reports, infos = {}, []
@@ -117,14 +90,9 @@ def build(
             )
             infos.append(info)
         _write_metadata(request, folder, infos)
-        write_json(folder / REPORT, {"request": identity, "splits": reports})
+        write_json(folder / REPORT, {"request": wanted, "splits": reports})
         _put_in_place(incomplete, final)
     return final
-
-
-def _identity_of(final: Path) -> Any:
-    report = final / REPORT
-    return json.loads(report.read_text())["request"] if report.exists() else None
 
 
 def _build_split(
@@ -217,44 +185,34 @@ def _split_report(
     }
 
 
-def _identity(request: Request) -> dict[str, Any]:
-    return {
-        "builder_version": BUILDER_VERSION,
-        "dataset": request.dataset,
-        "config": request.config,
-        "splits": list(request.splits),
-        **request.options,
-        "sha256": {path.name: _sha256(path) for path in request.source_files},
-    }
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        return "missing"
-
-
-def _start_or_continue(incomplete: Path, identity: Mapping[str, Any]) -> None:
+def _start_or_continue(incomplete: Path, wanted: Mapping[str, Any]) -> None:
     """Empties the folder, unless it was left by the same request."""
     request_path = incomplete / "request.json"
     if request_path.exists():
-        if json.loads(request_path.read_text()) == identity:
+        if json.loads(request_path.read_text()) == wanted:
             logger.info("going on with the interrupted build in %s", incomplete)
             return
         logger.info("starting afresh: %s is of another request", incomplete)
     shutil.rmtree(incomplete, ignore_errors=True)
     incomplete.mkdir()
-    write_json(request_path, identity)
+    write_json(request_path, wanted)
+
+
+@contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(folder, error) from None
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise DataError(
                 f"Another process is building {path.with_suffix('')}: wait for it, or end it."
             ) from None

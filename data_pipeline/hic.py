@@ -12,9 +12,9 @@ import msgspec
 import numpy as np
 
 from data_pipeline import boxes
-from data_pipeline.building import Index
 from data_pipeline.errors import DataError
 from data_pipeline.records import BOX_SOURCES, HAND_TYPES, Column, Lookup, RecordTable
+from data_pipeline.request import Index
 
 NAME = "hic"
 SPLIT = "test"

@@ -22,6 +22,8 @@ def read_image_file(path: Path, image_size_px: tuple[int, int]) -> bytes:
         data = path.read_bytes()
     except FileNotFoundError:
         raise BadImageError(f"{path}: missing") from None
+    except OSError as error:
+        raise BadImageError(f"{path}: cannot be read ({error.strerror})") from None
     try:
         size = (
             _check_jpeg(data) if data.startswith(_JPEG_START) else decode_image(data).shape[1::-1]

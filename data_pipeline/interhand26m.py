@@ -15,9 +15,9 @@ import numpy as np
 
 from data_pipeline import boxes
 from data_pipeline import interhand26m_files as files
-from data_pipeline.building import Index
 from data_pipeline.errors import DataError
 from data_pipeline.records import BOX_SOURCES, HAND_TYPES, Column, Lookup, RecordTable
+from data_pipeline.request import Index
 from er_jax.mano.joints import HAND21, INTERHAND21, joint_order
 
 logger = logging.getLogger(__name__)
@@ -282,7 +282,15 @@ def _in_subset(table: RecordTable, subset: str, annotation_ids: np.ndarray | Non
         return _has_both_fits(table)
     if annotation_ids is None:
         raise DataError(f"Subset {subset!r} needs a list of annotation ids: --annotation_ids.")
-    return np.isin(table.columns["annotation_id"][:], annotation_ids)
+    known = table.columns["annotation_id"][:]
+    unknown = np.setdiff1d(annotation_ids, known)
+    if unknown.size:
+        raise DataError(
+            f"{unknown.size} of the {annotation_ids.size} ids listed for subset {subset!r} are no "
+            f"annotation's of this split, such as {unknown[0]}. --annotation_ids names the list "
+            "of another split, or of the dataset at another frame rate."
+        )
+    return np.isin(known, annotation_ids)
 
 
 def _has_both_fits(table: RecordTable) -> np.ndarray:

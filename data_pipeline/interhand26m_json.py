@@ -121,11 +121,7 @@ def mapped(path: Path) -> mmap.mmap | bytes:
                 return b""
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError:
-        raise missing_file(path) from None
-
-
-def missing_file(path: Path) -> DataError:
-    return DataError(
-        f"{path} is missing. Lay the dataset out as it is published, images/ and annotations/ "
-        "under the folder given by --raw_dir."
-    )
+        raise DataError(
+            f"{path} is missing. Lay the dataset out as it is published, images/ and annotations/ "
+            "under the folder given by --raw_dir."
+        ) from None

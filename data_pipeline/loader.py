@@ -6,6 +6,7 @@ sample, whatever number of hosts, workers or threads reads it.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -152,16 +153,18 @@ def make_train_loader(
     """Endless shuffled batches; every record once in an epoch, epochs follow without a gap.
 
     Args:
-      dataset: `name`, `name/config`, or several of them with weights, the shares of samples that
-        each gives; `:split` at the end of a name replaces `split` for it.
+      dataset: `name`, `name/config`, or several of them with weights: the samples that each gives
+        are in proportion to these; `:split` at the end of a name replaces `split` for it.
       batch_size: of all hosts together.
       augmentation: None for the reference's.
       shard_index: this host among `shard_count`, as in `jax.process_index()`.
 
     Raises:
       DataError: see `find_dataset`.
+      ValueError: there is no dataset, or a weight that is not a finite number above zero.
     """
     weights = {dataset: 1.0} if isinstance(dataset, str) else dict(dataset)
+    _check_weights(weights)
     sources = tuple(_open(data_dir, name, split) for name in weights)
     parts = [
         grain.MapDataset.range(len(source))
@@ -185,7 +188,7 @@ def make_train_loader(
         identity={
             "seed": seed,
             "split": split,
-            "weights": weights,
+            "weights": [[name, weight] for name, weight in weights.items()],
             "records": [len(source) for source in sources],
         },
         shard_index=shard_index,
@@ -238,6 +241,19 @@ class _LocateOnce:
 
     def __call__(self, position: int) -> Place:
         return Place(0, 0, min(position, self.length - 1), position < self.length)
+
+
+def _check_weights(weights: Mapping[str, float]) -> None:
+    wrong = {
+        name: weight
+        for name, weight in weights.items()
+        if not isinstance(weight, int | float) or not 0 < weight < math.inf
+    }
+    if wrong or not weights:
+        raise ValueError(
+            f"the weights of a mixture of datasets must be finite numbers above zero: "
+            f"{wrong or 'there is none'}. Leave out a dataset that is to give no sample."
+        )
 
 
 def _open(data_dir: str | Path, name: str, split: str) -> RecordSource:

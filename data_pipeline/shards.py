@@ -11,6 +11,7 @@ import itertools
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import msgspec
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from data_pipeline.errors import BadImageError, DataError
+from data_pipeline.errors import BadImageError, DataError, disk_error
 from data_pipeline.images import mean_brightness, read_image_file
 from data_pipeline.processes import follow_parent
 from data_pipeline.records import RecordCodec, RecordTable, record_features
@@ -77,7 +78,7 @@ def write_shards(
       progress: called with the number of records done so far.
 
     Raises:
-      DataError: more bad images than allowed, or a full disk.
+      DataError: more bad images than allowed, a full disk, or a process that was killed.
     """
     pending = [job for job in jobs if not _is_done(job)]
     found = sum(job.stop - job.start for job in jobs) - sum(j.stop - j.start for j in pending)
@@ -134,10 +135,14 @@ def _run(jobs: list[ShardJob], workers: int) -> Iterator[tuple[int, ShardResult 
                 yield counter.value, None
                 for future in ended:
                     yield counter.value, future.result()
-        except BaseException:
+        except BrokenProcessPool:
+            raise DataError(
+                "A process that writes records was killed, perhaps for want of memory. Run the "
+                "same command again, with fewer --workers: what is whole is kept."
+            ) from None
+        finally:  # where the user wants an end, too
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 class _StoppedError(Exception):
@@ -183,7 +188,7 @@ def _write_shard(job: ShardJob, count: Callable[[int], None]) -> ShardResult:
         count(len(order) % _COUNT_EVERY)
         write_json(Path(job.note), msgspec.to_builtins(result))
     except (OSError, RuntimeError) as error:  # RuntimeError: the writer's, with the system's reason
-        raise _disk_error(path, error) from None
+        raise disk_error(path, error) from None
     return result
 
 
@@ -211,10 +216,3 @@ def _write_record(
     result.records += 1
     result.data_bytes += len(data)
     result.hand_types[int(record["hand_type"])] += 1
-
-
-def _disk_error(path: Path, error: Exception) -> DataError:
-    return DataError(
-        f"{path}: cannot be written ({error}). If the disk is full, make room and run the same "
-        "command again: the shards that are whole are kept."
-    )

@@ -10,19 +10,28 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
+from data_pipeline.arguments import at_least
 from data_pipeline.datasets import RecordSource, find_dataset
 from data_pipeline.errors import DataError
 from data_pipeline.images import decode_image
 from data_pipeline.records import BOX_SOURCES, HAND_TYPES
-from er_jax.mano import HAND21, HandModel, hand_forward, load_hands
+from er_jax.mano import (
+    HAND21,
+    HandFileError,
+    HandModel,
+    hand_forward,
+    joints_from_vertices,
+    load_hands,
+)
 from er_jax.rendering import Mesh, PerspectiveCamera, render_meshes
+from er_jax.whole_files import written_whole
 
 COLOURS = ((240, 140, 60), (70, 150, 240))
 """RGB of the right and the left hand."""
@@ -35,29 +44,28 @@ _BOX_COLOUR = (250, 250, 250)
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m data_pipeline.show", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m data_pipeline.show",
+        description="Draws samples of a built dataset with their boxes, joints and hand meshes.",
+    )
     parser.add_argument("dataset", help="name or name/config of a built dataset")
     parser.add_argument("--data_dir", type=Path, required=True)
     parser.add_argument("--split", default="train")
     parser.add_argument(
         "--mano_dir", help="folder of the MANO files; the stand-in hand if not given"
     )
-    parser.add_argument("--count", type=int, default=12)
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of samples")
+    parser.add_argument("--count", type=at_least(1), default=12, help="samples on the page")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="of the choice of samples")
     parser.add_argument("--out", type=Path, help="picture to write; default: <dataset>_<split>.jpg")
     options = parser.parse_args(arguments)
+    path = options.out or Path(f"{options.dataset.replace('/', '_')}_{options.split}.jpg")
     try:
         source = RecordSource(find_dataset(options.data_dir, options.dataset), options.split)
-    except DataError as error:
+        hands = load_hands(options.mano_dir)
+        chosen = np.random.default_rng(options.seed).permutation(len(source))[: options.count]
+        _write_picture(path, draw_page([source[int(i)] for i in chosen], hands))
+    except (DataError, HandFileError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
-    chosen = np.random.default_rng(options.seed).permutation(len(source))[: options.count]
-    page = draw_page([source[int(i)] for i in chosen], load_hands(options.mano_dir))
-    name = f"{options.dataset.replace('/', '_')}_{options.split}.jpg"
-    path = options.out or Path(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), page[..., ::-1]):
-        print(f"error: {path} cannot be written", file=sys.stderr)
         return 1
     print(path)
     return 0
@@ -67,9 +75,12 @@ def draw_page(
     records: Sequence[Mapping[str, Any]], hands: HandModel
 ) -> UInt8[np.ndarray, "height width 3"]:
     """A page of samples, four in a row."""
-    vertices, valid = hand_vertices_m(records, hands)
+    vertices, fitted = hand_vertices_m(records, hands)
+    mesh_joints = np.asarray(joints_from_vertices(hands, jnp.asarray(vertices)))
     tiles = [
-        _draw_tile(record, vertices[i], valid[i], np.asarray(hands.faces))
+        _draw_tile(
+            record, _joints(record, mesh_joints[i]), vertices[i], fitted[i], np.asarray(hands.faces)
+        )
         for i, record in enumerate(records)
     ]
     height = max(tile.shape[0] for tile in tiles)
@@ -98,16 +109,50 @@ def hand_vertices_m(
     return camera, stacked("mano_valid")
 
 
-def project_joints_px(record: Mapping[str, Any]) -> Float[np.ndarray, "2 21 2"]:
-    """Pixels of a record's joints, valid or not."""
+class Joints(NamedTuple):
+    """Where the joints of both hands, or of one, are in the image; which are known and visible."""
+
+    pixels: Float[np.ndarray, "*hands 21 2"]
+    known: Bool[np.ndarray, "*hands 21"]
+    visible: Bool[np.ndarray, "*hands 21"]
+
+
+def annotated_joints(record: Mapping[str, Any]) -> Joints:
+    """A record's joints as they were annotated."""
     camera_mm = record["joint_world_mm"] @ record["camera_rotation"].T
     camera_mm = camera_mm + record["camera_translation_mm"]
-    depth = np.maximum(camera_mm[..., 2:], 1.0)
-    return camera_mm[..., :2] / depth * record["focal_px"] + record["princpt_px"]
+    return Joints(
+        _project(record, camera_mm / 1000), record["joint_valid_world"], record["joint_valid_view"]
+    )
+
+
+def _joints(record: Mapping[str, Any], mesh_joints: Float[np.ndarray, "2 21 3"]) -> Joints:
+    """The annotated joints; those of the meshes where the annotation is a mesh."""
+    if "mano_vertices_valid" not in record:
+        return annotated_joints(record)
+    known = np.repeat(record["mano_vertices_valid"][:, None], len(HAND21), axis=1)
+    return Joints(_project(record, mesh_joints), known, known)
+
+
+def _project(record: Mapping[str, Any], points_cam: np.ndarray) -> np.ndarray:
+    depth = np.maximum(points_cam[..., 2:], 1e-3)
+    return points_cam[..., :2] / depth * record["focal_px"] + record["princpt_px"]
+
+
+def _write_picture(path: Path, picture: UInt8[np.ndarray, "height width 3"]) -> None:
+    if not cv2.haveImageWriter(str(path)):
+        raise DataError(f"{path}: no picture format has this ending. Take .jpg or .png.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as beside:
+        beside.write_bytes(cv2.imencode(path.suffix, picture[..., ::-1])[1].tobytes())
 
 
 def _draw_tile(
-    record: Mapping[str, Any], vertices: np.ndarray, valid: np.ndarray, faces: np.ndarray
+    record: Mapping[str, Any],
+    joints: Joints,
+    vertices: np.ndarray,
+    fitted: np.ndarray,
+    faces: np.ndarray,
 ) -> np.ndarray:
     image = decode_image(record["image"])
     camera = PerspectiveCamera(
@@ -116,20 +161,15 @@ def _draw_tile(
     meshes = [
         Mesh(vertices[hand], faces[hand], np.array(COLOURS[hand]) / 255)
         for hand in range(2)
-        if valid[hand]
+        if fitted[hand]
     ]
     projected = render_meshes(image, meshes, camera, opacity=0.8).image if meshes else image
     annotated = image.copy()
     _draw_box(annotated, record["bbox_px"])
     for hand in range(2):
-        _draw_skeleton(
-            annotated,
-            project_joints_px(record)[hand],
-            record["joint_valid_world"][hand],
-            record["joint_valid_view"][hand],
-            COLOURS[hand],
-        )
-    tile = np.vstack([_at_width(annotated), _at_width(projected), _caption(record, valid)])
+        hand_joints = Joints(*(values[hand] for values in joints))
+        _draw_skeleton(annotated, hand_joints, COLOURS[hand])
+    tile = np.vstack([_at_width(annotated), _at_width(projected), _caption(record, fitted)])
     return np.pad(tile, ((2, 2), (2, 2), (0, 0)))
 
 
@@ -139,20 +179,14 @@ def _draw_box(image: np.ndarray, bbox_px: np.ndarray) -> None:
     cv2.rectangle(image, corner, opposite, _BOX_COLOUR, 1, cv2.LINE_AA)
 
 
-def _draw_skeleton(
-    image: np.ndarray,
-    joints_px: np.ndarray,
-    valid: np.ndarray,
-    visible: np.ndarray,
-    colour: tuple[int, int, int],
-) -> None:
-    points = np.rint(np.clip(joints_px, -1e4, 1e4)).astype(int).tolist()
+def _draw_skeleton(image: np.ndarray, joints: Joints, colour: tuple[int, int, int]) -> None:
+    points = np.rint(np.clip(joints.pixels, -1e4, 1e4)).astype(int).tolist()
     for joint, name in enumerate(HAND21):
         parent = 0 if name.endswith("_1") else joint - 1
-        if joint and valid[joint] and valid[parent]:
+        if joint and joints.known[joint] and joints.known[parent]:
             cv2.line(image, points[parent], points[joint], colour, 1, cv2.LINE_AA)
-    for joint in np.flatnonzero(valid).tolist():
-        thickness = cv2.FILLED if visible[joint] else 1
+    for joint in np.flatnonzero(joints.known).tolist():
+        thickness = cv2.FILLED if joints.visible[joint] else 1
         cv2.circle(image, points[joint], 3, colour, thickness, cv2.LINE_AA)
 
 

@@ -8,11 +8,13 @@ import collections
 import concurrent.futures
 import multiprocessing
 from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import cv2
 import numpy as np
 
+from data_pipeline.errors import DataError
 from data_pipeline.processes import follow_parent
 from data_pipeline.samples import Place, PrepareSample, stack_samples
 
@@ -39,15 +41,24 @@ class WorkerBatches(Iterator[dict[str, np.ndarray]]):
         )
 
     def __next__(self) -> dict[str, np.ndarray]:
+        try:
+            self._submit_ahead()
+            if not self._pending:
+                self.close()
+                raise StopIteration
+            return self._pending.popleft().result()
+        except BrokenProcessPool:
+            raise DataError(
+                "A process that prepares samples was killed, perhaps for want of memory. Run the "
+                "same command again, with fewer of them (--config.data.workers)."
+            ) from None
+
+    def _submit_ahead(self) -> None:
         while self._submitted < self._count and len(self._pending) <= self._ahead:
             first = self._submitted * self._batch_size
             places = [self._places[first + i] for i in range(self._batch_size)]
             self._pending.append(self._pool.submit(_prepare_batch, places))
             self._submitted += 1
-        if not self._pending:
-            self.close()
-            raise StopIteration
-        return self._pending.popleft().result()
 
     def close(self) -> None:
         """Ends the workers, without waiting for what they have begun."""

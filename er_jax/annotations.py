@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.augmentation import Augmentation, image_to_crop
 from data_pipeline.datasets import RecordSource, find_dataset
 from data_pipeline.images import decode_image
-from data_pipeline.records import BOX_SOURCES, TEXT_FIELDS
+from data_pipeline.records import BOX_SOURCES
+from data_pipeline.samples import prepare_annotations, stack_samples
 
 Sample = dict[str, Any]
 """A record's numeric fields as numpy arrays, one sample or a batch."""
@@ -47,8 +47,7 @@ class AnnotatedSplit:
             stop = min(start + self.batch_size, len(self._source))
             records = [self._source[index] for index in range(start, stop)]
             records += records[-1:] * (self.batch_size - len(records))
-            samples = [_numbers(record, self.input_size) for record in records]
-            batch = {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
+            batch = stack_samples([prepare_annotations(r, self.input_size) for r in records])
             batch["sample_mask"] = np.arange(self.batch_size) < stop - start
             yield batch
 
@@ -72,7 +71,7 @@ class AnnotatedSplit:
     def picture(self, index: int) -> tuple[np.ndarray, Sample]:
         """One record's whole picture, RGB, and its numbers without a batch axis."""
         record = self._source[index]
-        return decode_image(record["image"]), _numbers(record, self.input_size)
+        return decode_image(record["image"]), prepare_annotations(record, self.input_size)
 
     @functools.cached_property
     def _source(self) -> RecordSource:
@@ -94,16 +93,3 @@ def _label(record: Mapping[str, Any]) -> tuple[int, str, str, str]:
     capture, name, camera = (record[field].decode() for field in ("capture", "seq_name", "camera"))
     sequence = f"{capture}/{name}" if capture else name
     return record["annotation_id"], camera, sequence, BOX_SOURCES[record["bbox_source"]]
-
-
-def _numbers(record: Mapping[str, Any], input_size: int) -> Sample:
-    sample = {
-        name: np.asarray(value)
-        for name, value in record.items()
-        if name != "image" and name not in TEXT_FIELDS
-    }
-    width = record["image_size_px"][0]
-    img2bb = image_to_crop(record["bbox_px"], width, Augmentation(), input_size)
-    sample["img2bb"] = img2bb.astype(np.float32)
-    sample["augmentation"] = np.array([1, 0, 0], np.float32)
-    return {k: v.astype(np.int32) if v.dtype == np.int64 else v for k, v in sample.items()}

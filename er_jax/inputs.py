@@ -1,7 +1,7 @@
 """The loaders that a config asks for."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax
 from ml_collections import ConfigDict
@@ -11,10 +11,15 @@ from data_pipeline.loader import Batch, BatchLoader, Reading, make_eval_loader, 
 
 
 def train_loader(config: ConfigDict) -> BatchLoader:
-    """This host's part of the endless, shuffled, augmented training batches."""
+    """This host's part of the endless, shuffled, augmented training batches.
+
+    Raises:
+      ValueError: `config.data_dir` is not set, or `config.data.mixture` is none.
+      DataError: a dataset is not there.
+    """
     return make_train_loader(
         _data_dir(config),
-        config.data.dataset,
+        _mixture(config.data.mixture) if config.data.mixture else config.data.dataset,
         config.data.train_split,
         batch_size=config.batch_size,
         seed=config.seed,
@@ -46,6 +51,17 @@ class Split:
             batch_size=self.config.batch_size,
             **_common(self.config),
         )
+
+
+def _mixture(pairs: Sequence[tuple[str, float]]) -> dict[str, float]:
+    if not all(
+        isinstance(pair, Sequence) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs
+    ) or len({name for name, _ in pairs}) < len(pairs):
+        raise ValueError(
+            f"config.data.mixture={pairs!r} must be pairs of a dataset and its weight, each "
+            "dataset once, such as (('interhand26m/all', 9), ('hic:test', 1))"
+        )
+    return dict(pairs)
 
 
 def _data_dir(config: ConfigDict) -> str:

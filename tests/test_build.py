@@ -27,6 +27,7 @@ from data_pipeline.records import (
     RecordTable,
     record_features,
 )
+from data_pipeline.request import REPORT
 
 CAPTURE = "Capture0/ROM01/cam400260"
 
@@ -64,7 +65,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def report_of(folder: Path) -> dict:
-    return json.loads((folder / building.REPORT).read_text())
+    return json.loads((folder / REPORT).read_text())
 
 
 def test_tfds_reads_back_every_record_with_its_own_bytes(tree_dir, tmp_path):
@@ -243,6 +244,32 @@ def test_subset_by_a_list_of_ids(tree_dir, tmp_path, capsys):
     assert "ids_train.txt, given by --annotation_ids" in fail(tree_dir, tmp_path, capsys, *options)
     (tmp_path / "ids_train.txt").write_text("three")
     assert "not a list of annotation ids" in fail(tree_dir, tmp_path, capsys, *options)
+    one_list = ["--subset=human_annot", f"--annotation_ids={tmp_path}/ids_test.txt"]
+    assert "is one list for train, test" in fail(tree_dir, tmp_path, capsys, *one_list)
+    assert "takes no list of ids" in fail(tree_dir, tmp_path, capsys, one_list[1])
+
+
+def test_lists_of_one_name_in_two_folders_are_told_apart(tree_dir, tmp_path, capsys):
+    for split, ids in (("train", "3"), ("test", "0")):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "ids.txt").write_text(ids)
+    options = ["--subset=machine_annot", f"--annotation_ids={tmp_path}/{{split}}/ids.txt"]
+    run(tree_dir, tmp_path, *options)
+    (tmp_path / "train/ids.txt").write_text("4")
+    arguments = [f"--raw_dir={tree_dir}", f"--data_dir={tmp_path}", *options]
+    assert build.main(["interhand26m", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert "SHA-256 of train, ids.txt" in error
+    assert "test, ids.txt" not in error
+
+
+def test_both_frame_rates_have_their_place(tree_dir, tmp_path):
+    slow = run(tree_dir, tmp_path)
+    run(tree_dir, tmp_path, "--fps=30")
+    fast = find_dataset(tmp_path, "interhand26m/all_30fps")
+    assert slow != fast
+    shards_of = [{p.name: p.read_bytes() for p in f.glob("*array_record*")} for f in (slow, fast)]
+    assert shards_of[0] == shards_of[1]
 
 
 # What is there already
@@ -255,7 +282,8 @@ def test_a_finished_build_is_left_alone_and_never_replaced_unasked(tree_dir, tmp
     assert times == {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     arguments = [f"--raw_dir={tree_dir}", f"--data_dir={tmp_path}", "--boxes=joints"]
     assert build.main(["interhand26m", *arguments]) == 1
-    assert "--overwrite to replace it" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "  boxes: auto there, joints asked for\nGive another --data_dir, or --overwrite" in error
     assert times == {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     run(tree_dir, tmp_path, "--boxes=joints", "--overwrite")
     assert report_of(folder)["request"]["boxes"] == "joints"
@@ -289,9 +317,35 @@ def test_one_build_at_a_time(tree_dir, tmp_path, capsys):
         assert "Another process is building" in fail(tree_dir, tmp_path, capsys)
 
 
+def test_a_raw_tree_may_move_before_its_build_goes_on(tree_dir, tmp_path, capsys, small_shards):
+    first, second = tmp_path / "first", tmp_path / "second"
+    shutil.copytree(tree_dir, first)
+    sorted((first / "images/train").rglob("*.jpg"))[-1].unlink()
+    assert "1 bad images" in fail(first, tmp_path / "a", capsys)
+    shutil.rmtree(first)
+    shutil.copytree(tree_dir, second)
+    assert files_of(run(second, tmp_path / "a")) == files_of(run(tree_dir, tmp_path / "b"))
+
+
 def test_wrong_raw_dir_and_split(tree_dir, tmp_path, capsys):
     assert "--raw_dir must be the folder" in fail(tmp_path, tmp_path, capsys)
     assert "has no split 'val'" in fail(tree_dir, tmp_path, capsys, "--splits=train,val")
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--splits=train,train", "not some of train,val,test, each once"),
+        ("--splits=", "not some of train,val,test"),
+        ("--subset=human", "invalid choice: 'human'"),
+        ("--workers=0", "0 is less than 1"),
+        ("--max_bad_images=few", "invalid whole number value: 'few'"),
+    ],
+)
+def test_options_that_say_nothing(tree_dir, tmp_path, capsys, option, message):
+    with pytest.raises(SystemExit):
+        run(tree_dir, tmp_path, option)
+    assert message in capsys.readouterr().err
 
 
 # Disks
@@ -304,9 +358,10 @@ def test_too_small_a_disk_is_noticed_before_writing(tree_dir, tmp_path, capsys, 
     assert "GiB more and the disk has 0.0 GiB. Make room" in error
 
 
-def test_a_disk_that_fills_up_leaves_nothing_that_looks_whole(tree_dir, tmp_path, capsys):
+@pytest.mark.parametrize("size", [100, 2_000, 20_000])  # less than a note, a column, a shard
+def test_a_disk_that_fills_up_leaves_nothing_that_looks_whole(tree_dir, tmp_path, capsys, size):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # less than a shard
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
         error = fail(tree_dir, tmp_path, capsys)
     finally:
@@ -316,6 +371,13 @@ def test_a_disk_that_fills_up_leaves_nothing_that_looks_whole(tree_dir, tmp_path
     assert not list(tmp_path.rglob("*.array_record-*"))
     folder = run(tree_dir, tmp_path)
     assert report_of(folder)["splits"]["train"]["counts"]["records"] == 24
+
+
+def test_a_data_dir_that_cannot_be_written(tree_dir, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert "cannot be written ([Errno 20] Not a directory" in fail(
+        tree_dir, tmp_path / "file", capsys
+    )
 
 
 # Interruptions
@@ -329,51 +391,62 @@ def slowly(*arguments):
     time.sleep(0.02)
     write(*arguments)
 shards._write_record = slowly
-sys.exit(build.main(sys.argv[1:]))
+if __name__ == "__main__":
+    sys.exit(build.main(sys.argv[1:]))
 """
 
 
-def _start_build(raw_dir: Path, data_dir: Path) -> subprocess.Popen:
-    arguments = ["interhand26m", f"--raw_dir={raw_dir}", f"--data_dir={data_dir}", "--workers=1"]
+def _start_build(
+    raw_dir: Path, data_dir: Path, workers: int, seconds_a_record: float = 0.02
+) -> subprocess.Popen:
+    """A build of shards of eight records; its worker processes import the same script."""
+    script = data_dir.with_name("slow_build.py")
+    script.write_text(_SLOW_BUILD.replace("0.02", str(seconds_a_record)))
+    arguments = [f"--raw_dir={raw_dir}", f"--data_dir={data_dir}", f"--workers={workers}"]
     return subprocess.Popen(
-        [sys.executable, "-c", _SLOW_BUILD, *arguments],
-        cwd=Path(__file__).parents[1],
+        [sys.executable, script, "interhand26m", *arguments],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
-def _kill_and_finish(tree_dir: Path, folder: Path, seconds: list[float]) -> None:
+def _kill_and_finish(tree_dir: Path, folder: Path, seconds: list[float], workers: int) -> None:
     """Kills a build after so many seconds of writing, again and again; then lets it end."""
     reference = files_of(run(tree_dir, folder / "whole"))
     data_dir = folder / "killed"
     final = data_dir / "interhand26m" / "all" / BUILDER_VERSION
     for delay in seconds:
-        process = _start_build(tree_dir, data_dir)
+        process = _start_build(tree_dir, data_dir, workers)
         request = final.with_name(final.name + ".incomplete") / "request.json"
         while process.poll() is None and not request.exists():
             time.sleep(0.005)
         time.sleep(delay)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.communicate()
         if final.exists():
             assert files_of(final) == reference
         else:
             with pytest.raises(DataError, match=r"interrupted|has no dataset"):
                 find_dataset(data_dir, "interhand26m")
-    assert _start_build(tree_dir, data_dir).wait() == 0
+    process = _start_build(tree_dir, data_dir, workers)
+    errors = process.communicate()[1]
+    assert process.returncode == 0, errors
     assert files_of(final) == reference
     assert [path.name for path in final.parent.iterdir()] == [final.name]
 
 
 def test_killed_twice(tree_dir, tmp_path, small_shards):
-    _kill_and_finish(tree_dir, tmp_path, [0.05, 0.35])
+    _kill_and_finish(tree_dir, tmp_path, [0.05, 0.35], workers=1)
 
 
 @pytest.mark.slow
-def test_killed_at_ten_random_moments(tree_dir, tmp_path, small_shards):
-    delays = random.Random(os.getpid())
-    _kill_and_finish(tree_dir, tmp_path, [delays.uniform(0, 0.8) for _ in range(10)])
+@pytest.mark.parametrize(("workers", "longest"), [(1, 0.8), (2, 3.0)])
+def test_killed_at_ten_random_moments(tree_dir, tmp_path, small_shards, workers, longest):
+    delays = [random.uniform(0, longest) for _ in range(10)]
+    print(f"killed after {delays}")  # shown where it fails
+    _kill_and_finish(tree_dir, tmp_path, delays, workers)
 
 
 @pytest.mark.parametrize("step", ["before the rename", "between the renames", "after the rename"])
@@ -407,26 +480,39 @@ def test_interrupted_as_it_is_put_in_place(tree_dir, tmp_path, monkeypatch, step
     assert [path.name for path in final.parent.iterdir()] == [final.name]
 
 
-def test_workers_end_with_a_killed_build(tree_dir, tmp_path):
-    """Orphans would write into the next run's folder."""
-    script = _SLOW_BUILD.replace("0.02", "30")
-    script = script.replace("sys.exit", "if __name__ == '__main__': sys.exit")
-    path = tmp_path / "slow_build.py"
-    path.write_text(script)
-    arguments = [f"--raw_dir={tree_dir}", f"--data_dir={tmp_path}", "--workers=2"]
-    process = subprocess.Popen(
-        [sys.executable, path, "interhand26m", *arguments],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-        stderr=subprocess.DEVNULL,
-    )
+def _workers_of(process: subprocess.Popen, data_dir: Path) -> list[int]:
+    """Ids of a build's two worker processes, once both write."""
     pattern = "*.unfinished"
-    while process.poll() is None and len(list(tmp_path.rglob(pattern))) < 2:
+    while process.poll() is None and len(list(data_dir.rglob(pattern))) < 2:
         time.sleep(0.05)
-    workers = {int(path.name.split(".")[-2]) for path in tmp_path.rglob(pattern)}
+    workers = {int(path.name.split(".")[-2]) for path in data_dir.rglob(pattern)}
     assert len(workers) == 2
-    process.kill()
-    process.wait()
+    return sorted(workers)
+
+
+def _wait_for_end(workers: list[int]) -> None:
     deadline = time.monotonic() + 20
     while any(Path(f"/proc/{worker}").exists() for worker in workers):
         assert time.monotonic() < deadline, "a worker outlived its parent"
         time.sleep(0.05)
+
+
+def test_workers_end_with_a_killed_build(tree_dir, tmp_path):
+    """Orphans would write into the next run's folder."""
+    process = _start_build(tree_dir, tmp_path / "data", workers=2, seconds_a_record=30)
+    workers = _workers_of(process, tmp_path / "data")
+    process.kill()
+    process.communicate()
+    _wait_for_end(workers)
+
+
+def test_a_build_ends_with_a_killed_worker_and_goes_on(tree_dir, tmp_path, small_shards):
+    data_dir = tmp_path / "data"
+    process = _start_build(tree_dir, data_dir, workers=2, seconds_a_record=1)
+    workers = _workers_of(process, data_dir)
+    os.kill(workers[0], signal.SIGKILL)
+    _, errors = process.communicate()
+    assert process.returncode == 1
+    assert "A process that writes records was killed" in errors
+    _wait_for_end(workers)
+    assert files_of(run(tree_dir, data_dir)) == files_of(run(tree_dir, tmp_path / "whole"))

@@ -235,8 +235,7 @@ def test_interacting_mano_needs_the_type_its_validity_and_both_fits(tmp_path):
 
 
 def test_subset_by_a_list_of_ids(tmp_path):
-    ids = np.array([5, 2, 77])
-    table = read(tiny_tree(), tmp_path, subset="human_annot", annotation_ids=ids)
+    table = read(tiny_tree(), tmp_path, subset="human_annot", annotation_ids=np.array([5, 2]))
     assert column(table, "annotation_id").tolist() == [2, 5]
 
 
@@ -347,8 +346,15 @@ def test_empty_selection(tmp_path):
         annotation["hand_type"] = "right"
     with pytest.raises(DataError, match="no annotation of split 'train' is left for subset 'inter"):
         read(tree, tmp_path, subset="interacting_mano")
-    with pytest.raises(DataError, match="not in subset machine_annot: 8"):
-        read(tree, tmp_path, subset="machine_annot", annotation_ids=np.array([99]))
+    tree.data["annotations"][3]["joint_valid"] = [0] * 42
+    with pytest.raises(DataError, match="not in subset machine_annot: 7"):
+        read(tree, tmp_path, subset="machine_annot", annotation_ids=np.array([3]))
+
+
+def test_ids_of_another_split(tmp_path):
+    ids = np.array([5, 2, 77, 78])
+    with pytest.raises(DataError, match=r"2 of the 4 ids .* such as 77\. .* another split"):
+        read(tiny_tree(), tmp_path, subset="human_annot", annotation_ids=ids)
 
 
 # The fixtures

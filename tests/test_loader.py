@@ -1,6 +1,8 @@
 """Batches: their content, their order, and going on after an interruption."""
 
+import hashlib
 import json
+import multiprocessing
 import random
 import signal
 import subprocess
@@ -143,6 +145,13 @@ def test_hosts_share_each_batch(built):
         train(built, shard_count=3)
 
 
+def test_two_hosts_share_an_epoch(built):
+    """No sample on both, none on neither."""
+    parts = [ids(take(train(built, shard_index=i, shard_count=2), 5)) for i in range(2)]
+    assert [len(part) for part in parts] == [TRAIN // 2, TRAIN // 2]
+    assert sorted(np.concatenate(parts)) == list(range(TRAIN))
+
+
 # Going on
 
 
@@ -182,28 +191,46 @@ def test_a_state_of_other_data_is_refused(built, change):
 
 
 _EPOCH = """
-import json, sys, time
+import hashlib, json, sys, time
 from pathlib import Path
-from data_pipeline.loader import make_train_loader
+from data_pipeline.loader import Reading, make_train_loader
 from er_jax.whole_files import write_json
-data_dir, place = sys.argv[1], Path(sys.argv[2])
-loader = make_train_loader(data_dir, "interhand26m", batch_size=3, seed=3, input_size=8)
-kept = json.loads(place.read_text()) if place.exists() else {"ids": [], "state": None}
-if kept["state"]:
-    loader.set_state(kept["state"])
-while len(kept["ids"]) < 300:
-    kept["ids"] += next(loader)["annotation_id"].tolist()
-    kept["state"] = loader.get_state()
-    write_json(place, kept)
-    time.sleep(0.005)
+
+def main(data_dir, place, batches, workers):
+    reading = Reading(worker_count=workers)
+    loader = make_train_loader(
+        data_dir, "interhand26m", batch_size=3, seed=3, input_size=8, reading=reading
+    )
+    kept = json.loads(place.read_text()) if place.exists() else {"seen": [], "state": None}
+    if kept["state"]:
+        loader.set_state(kept["state"])
+    while len(kept["seen"]) < 3 * batches:
+        batch = next(loader)
+        pixels = [hashlib.sha256(image.tobytes()).hexdigest() for image in batch["image"]]
+        kept["seen"] += zip(batch["annotation_id"].tolist(), pixels)
+        kept["state"] = loader.get_state()
+        write_json(place, kept)
+        time.sleep(0.005)
+    loader.close()
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
 """
 
 
-def _kill_and_finish(built: Path, place: Path, delays: list[float]) -> None:
-    expected = ids(take(train(built, batch_size=3), 100)).tolist()
+def _kill_and_finish(
+    built: Path, place: Path, delays: list[float], batches: int, workers: int
+) -> None:
+    """Ids and pixels are kept with the loader's state, which each next process goes on from."""
+    expected = [
+        [int(sample_id), hashlib.sha256(image.tobytes()).hexdigest()]
+        for batch in take(train(built, batch_size=3, input_size=8), batches)
+        for sample_id, image in zip(batch["annotation_id"], batch["image"], strict=True)
+    ]
 
     def start() -> subprocess.Popen:
-        return subprocess.Popen([sys.executable, "-c", _EPOCH, built, place], cwd=REPOSITORY)
+        arguments = [built, place, str(batches), str(workers)]
+        return subprocess.Popen([sys.executable, "-c", _EPOCH, *arguments], cwd=REPOSITORY)
 
     for delay in delays:
         before = place.stat().st_mtime_ns if place.exists() else 0
@@ -213,20 +240,30 @@ def _kill_and_finish(built: Path, place: Path, delays: list[float]) -> None:
         time.sleep(delay)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        kept = json.loads(place.read_text())["ids"]
+        kept = json.loads(place.read_text())["seen"]
         assert kept == expected[: len(kept)]
     assert start().wait() == 0
-    assert json.loads(place.read_text())["ids"] == expected
+    assert json.loads(place.read_text())["seen"] == expected
 
 
 def test_a_killed_reader_repeats_and_skips_nothing(built, tmp_path):
-    _kill_and_finish(built, tmp_path / "place.json", [0.02])
+    _kill_and_finish(built, tmp_path / "place.json", [0.02], batches=30, workers=0)
 
 
 @pytest.mark.slow
 def test_killed_at_ten_random_moments(built, tmp_path):
     delays = [random.uniform(0, 0.1) for _ in range(10)]
-    _kill_and_finish(built, tmp_path / "place.json", delays)
+    print(f"killed after {delays}")  # shown where it fails
+    _kill_and_finish(built, tmp_path / "place.json", delays, batches=200, workers=2)
+
+
+def test_a_killed_worker_is_an_error(built):
+    loader = train(built, reading=Reading(worker_count=1, ahead=1))
+    next(loader)
+    (worker,) = multiprocessing.active_children()
+    worker.kill()
+    with pytest.raises(DataError, match=r"was killed.*--config\.data\.workers"):
+        take(loader, 4)
 
 
 # Mixtures
@@ -253,6 +290,18 @@ def test_a_mixture_keeps_its_shares_and_each_part_its_epochs(built):
     restored = train(built, dataset=weights, batch_size=8)
     restored.set_state(json.loads(json.dumps(state.get_state())))
     assert_equal(take(restored, 2), batches[1:3])
+
+
+@pytest.mark.parametrize("weight", [0, -1, float("nan"), float("inf"), "1"])
+def test_weights_that_share_nothing(built, weight):
+    weights = {"interhand26m": 1, "interhand26m:test": weight}
+    with pytest.raises(ValueError, match=r"finite numbers above zero: \{'interhand26m:test'"):
+        train(built, dataset=weights)
+
+
+def test_a_mixture_of_nothing(built):
+    with pytest.raises(ValueError, match="there is none"):
+        train(built, dataset={})
 
 
 # Evaluation

@@ -34,14 +34,23 @@ def test_page_has_each_sample_twice(built, tmp_path, capsys):
     assert (below != above).any()
 
 
-def test_unknown_dataset(built, capsys):
-    assert show.main(["hic", f"--data_dir={built}"]) == 1
-    assert "has no dataset hic/all" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["hic"], "has no dataset hic/all"),
+        (["interhand26m", "--split=val"], "has no split 'val', only train"),
+        (["interhand26m", "--mano_dir=nowhere"], "nowhere: no MANO_RIGHT.npz"),
+        (["interhand26m", "--out=page.text"], "page.text: no picture format has this ending"),
+    ],
+)
+def test_errors(built, capsys, options, message):
+    assert show.main([*options, f"--data_dir={built}", "--count=1"]) == 1
+    assert message in capsys.readouterr().err
 
 
 def test_joints_are_projected(built):
     source = RecordSource(find_dataset(built, "interhand26m"), "train")
     record = source[0]
     x, y, z = record["joint_world_mm"][1, 4]  # the first camera stands 1 m before the origin
-    pixel = show.project_joints_px(record)[1, 4]
+    pixel = show.annotated_joints(record).pixels[1, 4]
     np.testing.assert_allclose(pixel, [x, y] / (z + 1000) * FOCAL + PRINCPT, rtol=1e-5)
