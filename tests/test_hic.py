@@ -2,19 +2,24 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny_tree import tiny_tree
 
-from data_pipeline import build
+from data_pipeline import build, show
 from data_pipeline.datasets import RecordSource, find_dataset
 from data_pipeline.errors import DataError
 from data_pipeline.hic import read_index, read_mesh
 from data_pipeline.loader import make_eval_loader, make_train_loader
 from data_pipeline.records import BOX_SOURCES
+from er_jax.losses import losses
 from er_jax.mano import HAND21, MANO16, TIP_VERTICES, joints_from_vertices, load_hands
+from er_jax.targets import make_targets
 
 SHARED = Path(__file__).parents[2] / "shared"
 WIDTH, HEIGHT = 64, 48
@@ -143,6 +148,41 @@ def test_batches_for_evaluation_and_training(hic_raw, tmp_path):
     assert from_hic.sum() == 4
     np.testing.assert_array_equal(batch["mano_vertices_m"][~from_hic], 0)
     assert not batch["joint_valid_world"][from_hic].any()
+
+
+def test_its_samples_train_by_their_meshes_alone(hic_raw, tmp_path):
+    """No term of pose and shape, none that is not finite, and slopes only where a hand is."""
+    run(hic_raw, tmp_path)
+    loader = make_train_loader(tmp_path, "hic:test", batch_size=2, seed=0, input_size=32)
+    targets = jax.jit(make_targets)(load_hands(None), next(loader))
+    shapes = {"rel_trans": (3,), "pose": (2, 48), "betas": (2, 10), "joints": (2, 21, 3)}
+    shapes |= {"joint_img": (2, 21, 3), "joint_proj": (2, 21, 2)}
+    predicted = {name: jnp.full((2, *shape), 50.0) for name, shape in shapes.items()}
+    terms = losses(SimpleNamespace(**predicted), targets)
+    assert all(np.isfinite(term) for term in terms.values())
+    assert terms["mano_pose"] == terms["mano_shape"] == 0
+    assert min(terms[name] for name in ("joint_cam", "mano_joint_cam", "joint_proj")) > 0
+    slopes = jax.grad(lambda p: sum(losses(SimpleNamespace(**p), targets).values()))(predicted)
+    given = np.asarray(targets.mano_hand_valid)
+    assert given.sum() == 3
+    np.testing.assert_array_equal(np.abs(slopes["joints"]).sum(axis=(2, 3)) > 0, given)
+
+
+def test_a_picture_cut_short(hic_raw, tmp_path, capsys):
+    path = hic_raw / "02/rgb/00000.png"
+    path.write_bytes(path.read_bytes()[:-100])
+    assert build.main(["hic", f"--raw_dir={hic_raw}", f"--data_dir={tmp_path}"]) == 1
+    assert "00000.png: unreadable or cut short" in capsys.readouterr().err
+
+
+def test_page_draws_the_joints_of_its_meshes(hic_raw, tmp_path):
+    run(hic_raw, tmp_path)
+    source = RecordSource(find_dataset(tmp_path, "hic"), "test")
+    (left,) = (r for r in map(source.__getitem__, range(2)) if r["annotation_id"] == 1)
+    page = show.draw_page([left], load_hands(None)).astype(int)
+    annotated = page[: round(512 * HEIGHT / WIDTH)]
+    shown = [(np.abs(annotated - colour).max(axis=2) < 20).sum() for colour in show.COLOURS]
+    assert shown[1] > 50 > shown[0]
 
 
 def test_errors(hic_raw):
