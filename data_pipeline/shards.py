@@ -142,7 +142,7 @@ def _run(jobs: list[ShardJob], workers: int) -> Iterator[tuple[int, ShardResult 
             ) from None
         finally:  # where the user wants an end, too
             stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
 
 
 class _StoppedError(Exception):
