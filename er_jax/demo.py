@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.panel import Panel
 
 from configs.demo import get_config
-from er_jax.jobs import EXIT_STOPPED, log_to, run_evaluation, run_prediction, run_training
+from er_jax.jobs import EXIT_STOPPED, prepare, run_evaluation, run_prediction, run_training
 
 PICTURES = 6
 
@@ -26,8 +26,7 @@ def main() -> int:
         parser.add_argument(f"--{folder}", type=Path, required=True)
     options = parser.parse_args()
     workdir: Path = options.workdir
-    workdir.mkdir(parents=True, exist_ok=True)
-    log_to(workdir / "log.txt")
+    prepare(workdir)
     config = get_config()
     config.data_dir = str(options.data_dir)
 

@@ -1,4 +1,4 @@
-"""The jobs of the command line: train, evaluate and predict, from a config and a run's folder."""
+"""The jobs of the command line, each from a config and most of them from a run's folder."""
 
 import logging
 from collections.abc import Sequence
@@ -17,7 +17,10 @@ from er_jax.evaluation import evaluate_constants, mean_hands_of, print_table
 from er_jax.inputs import Split
 from er_jax.mano import HandModel, load_hands
 from er_jax.metric_summary import summarize
-from er_jax.models import ERConfig
+from er_jax.models import ERConfig, ERNet
+from er_jax.models.describe import describe
+from er_jax.models.inference import export_program
+from er_jax.models.params import export_network
 from er_jax.pictures import draw_loss_curve, write_picture
 from er_jax.prediction import predict_pictures
 from er_jax.report.from_checkpoint import evaluate_network, report_on_checkpoint
@@ -26,11 +29,23 @@ from er_jax.samples_sheet import samples_sheet
 from er_jax.training.checkpoints import Checkpoints
 from er_jax.training.loop import Outcome, train
 from er_jax.training.run_record import check_same_network
-from er_jax.training.state import TrainState, create_state
+from er_jax.training.state import TrainState, create_state, network_of
 from er_jax.whole_files import write_json
 
 MEAN_HANDS = "mean pose and shape"  # as tables name it
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again
+
+
+def prepare(workdir: Path) -> None:
+    """Makes a run's folder, and has the log and compiled programs kept there.
+
+    The second start of the same job then loads its programs instead of compiling them. Where JAX
+    is told of another folder for them (JAX_COMPILATION_CACHE_DIR), it uses that one.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    log_to(workdir / "log.txt")
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
 
 
 def log_to(file: Path) -> None:
@@ -80,6 +95,11 @@ def load_trained(config: ConfigDict, workdir: Path, step: int | None) -> TrainSt
         like = jax.eval_shape(lambda: create_state(net_config, None, config.seed))
         logging.info("Using checkpoint %s", folder / str(chosen))
         return checkpoints.restore_model(chosen, like)
+
+
+def load_network(config: ConfigDict, workdir: Path, step: int | None) -> ERNet:
+    """The network of a run's checkpoint with its weights, for evaluation; see `load_trained`."""
+    return network_of(ERConfig.from_dict(config.model), load_trained(config, workdir, step))
 
 
 def run_evaluation(
@@ -155,8 +175,29 @@ def run_prediction(
     output: Path,
     *,
     step: int | None,
+    inside: bool = False,
 ) -> None:
     """Reconstructs the hands of some pictures with a checkpoint (see `predict_pictures`)."""
-    state, hands = load_trained(config, workdir, step), load_hands(config.mano_dir)
-    predict_pictures(config, state, hands, pictures, boxes, output)
+    net, hands = load_network(config, workdir, step), load_hands(config.mano_dir)
+    predict_pictures(net, hands, pictures, boxes, output, inside=inside)
     Console().print(f"Meshes, parameters and pictures are in {output}", soft_wrap=True)
+
+
+def run_export(config: ConfigDict, workdir: Path, output: Path, *, step: int | None) -> None:
+    """Writes a checkpoint's network as a portable program and its weights as a table of arrays.
+
+    `er.stablehlo` goes from images to meshes without this project (see `er_jax.models.inference`);
+    `er.safetensors` takes the weights to other frameworks (see `er_jax.models.params`).
+    """
+    net, hands = load_network(config, workdir, step), load_hands(config.mano_dir)
+    output.mkdir(parents=True, exist_ok=True)
+    program, weights = output / "er.stablehlo", output / "er.safetensors"
+    export_program(net, hands, program)
+    export_network(net, weights)
+    Console().print(f"Wrote {program} and {weights}", soft_wrap=True)
+
+
+def run_description(config: ConfigDict) -> None:
+    """Prints a table of the network's modules (see `describe`), at the config's batch."""
+    net_config = ERConfig.from_dict(config.model)
+    Console().print(describe(net_config, load_hands(config.mano_dir), batch=config.batch_size))

@@ -11,16 +11,15 @@ import jax
 import numpy as np
 import trimesh
 from jaxtyping import Float, UInt8
-from ml_collections import ConfigDict
 
 from data_pipeline.augmentation import Augmentation, crop, image_to_crop
-from er_jax.evaluation import make_prediction_function
+from er_jax.inside import draw_inside, outputs_to_draw
 from er_jax.mano import HAND21, HANDS, HandModel
-from er_jax.models import Prediction
+from er_jax.models import ERNet, Prediction
 from er_jax.models.config import BACKBONE_STRIDE
+from er_jax.models.inference import Reconstructor
 from er_jax.pictures import HAND_COLOURS, overlay, side_by_side, turned_view, write_picture
 from er_jax.progress import progress_bar
-from er_jax.training.state import TrainState
 
 # glTF's axes are x right, y up, z towards the viewer; the camera's x right, y down, z forward.
 CAMERA_TO_GLTF = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -36,12 +35,13 @@ class PixelCamera:
 
 
 def predict_pictures(
-    config: ConfigDict,
-    state: TrainState,
+    net: ERNet,
     hands: HandModel,
     pictures: Sequence[Path],
     boxes: Sequence[Sequence[float]] | None,
     output: Path,
+    *,
+    inside: bool = False,
 ) -> list[Path]:
     """Reconstructs the hands in each picture and writes the results into `output`.
 
@@ -50,13 +50,13 @@ def predict_pictures(
     and `.png` (input, overlay, turned view).
 
     Args:
-      config: of the run that the state was trained in.
-      state: its parameters.
+      net: the trained network.
       hands: both hand models.
       pictures: files that OpenCV reads.
       boxes: x, y, width, height in pixels around both hands, one a picture; None: the whole
         picture.
       output: folder, made if absent.
+      inside: also write `_inside.png`, what goes on in the network (see `draw_inside`).
 
     Returns:
       The pictures that were written.
@@ -67,19 +67,22 @@ def predict_pictures(
     """
     chosen: Sequence[Sequence[float] | None] = boxes or [None] * len(pictures)
     _check(pictures, chosen)
-    predict = jax.jit(make_prediction_function(config))
+    size = net.config.input_size
+    collect = outputs_to_draw(net.config) if inside else ()
+    reconstruct = Reconstructor(net, hands, collect=collect)
     output.mkdir(parents=True, exist_ok=True)
     written = []
     with progress_bar("Predicting", len(pictures), "pictures") as bar:
         for path, box, name in zip(pictures, chosen, output_names(pictures), strict=True):
             image = read_picture(path)
             bbox = square_box(box or (0, 0, image.shape[1], image.shape[0]))
-            img2bb = image_to_crop(bbox, image.shape[1], _PLAIN, config.model.input_size)
-            cropped = crop(image, img2bb, _PLAIN, config.model.input_size)
-            batched = jax.device_get(predict(state, hands, cropped[None]))
-            prediction = jax.tree.map(lambda x: x[0], batched)
+            img2bb = image_to_crop(bbox, image.shape[1], _PLAIN, size)
+            cropped = crop(image, img2bb, _PLAIN, size)
+            prediction = jax.tree.map(lambda x: x[0], reconstruct(cropped[None]))
             camera = pixel_camera(prediction, img2bb)
             _write(output / name, image, bbox, prediction, camera, np.asarray(hands.faces))
+            if inside:
+                draw_inside(output / f"{name}_inside.png", cropped, prediction)
             written.append(output / f"{name}.png")
             bar.advance()
     return written

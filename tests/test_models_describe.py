@@ -1,31 +1,32 @@
 """The table of modules: parameters, FLOPs and activations against counts by hand."""
 
+import os
+import subprocess
+import sys
+
 import jax.numpy as jnp
 import pytest
-from rich.console import Console
+from flax import nnx
 
 from er_jax.mano import load_hands
-from er_jax.models import ERConfig
-from er_jax.models.describe import describe, kept_for_backward
+from er_jax.models import ERConfig, ERNet
+from er_jax.models.describe import kept_for_backward, measure, parts_of
 
-TINY = {
-    "backbone": "resnet18",
-    "backbone_width": 8,
-    "input_size": 64,
-    "feature_dim": 16,
-    "heads": 2,
-    "desim_depth": 1,
-    "fusejoint_depth": 1,
-}
+COMMAND = (sys.executable, "-m", "er_jax.main", "--config=configs/tiny.py", "--mode=describe")
+OPTIONS = ("--config.model.use_deocc=False", "--config.batch_size=2")
 
 
 @pytest.fixture(scope="module")
 def rows():
-    table = describe(ERConfig(**TINY, use_deocc=False), load_hands(None), batch=2)
-    console = Console(width=200)
-    with console.capture() as captured:
-        console.print(table)
-    cells = [line.strip("│").split("│") for line in captured.get().splitlines() if "│" in line]
+    """The table that the command line prints: cells by the name of the row."""
+    output = subprocess.run(
+        [*COMMAND, *OPTIONS],
+        env=os.environ | {"COLUMNS": "200"},
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout
+    cells = [line.strip("│").split("│") for line in output.splitlines() if "│" in line]
     return {name.strip(): [value.strip() for value in values] for name, *values in cells}
 
 
@@ -52,3 +53,10 @@ def test_what_the_backward_pass_keeps():
     product = lambda w, x: x @ w  # noqa: E731
     assert kept_for_backward(product, weights, inputs) == 0  # both are given
     assert kept_for_backward(lambda w, x: jnp.exp(x @ w), weights, inputs) == 7 * 5 * 4
+
+
+def test_frozen_parameters_are_counted():
+    config = ERConfig(backbone="resnet18", backbone_width=8, input_size=32, frozen=("pose",))
+    net = ERNet(config, rngs=nnx.Rngs(0))
+    (pose,) = (part for part in parts_of(net, load_hands(None)) if part.name == "Pose")
+    assert measure(pose, 1).parameters == 2 * (21 * (512 + 3) + 1) * 96

@@ -78,6 +78,16 @@ def test_padded_batches(net, expected):
     assert any(isinstance(module, BatchNorm) for _, module in nnx.iter_modules(net))
 
 
+def test_intermediate_outputs_on_request(net):
+    names = ("heatmaps", "deocc_attention")
+    reconstruct = Reconstructor(net, load_hands(None), collect=names, batch_sizes=(2,))
+    found = reconstruct(images(1)).intermediates
+    assert {name: array.shape for name, array in found.items()} == {
+        "heatmaps": (1, 2, 21, 4, 2, 2),
+        "deocc_attention": (1, 2, 1, 2, 4, 4),
+    }
+
+
 @pytest.mark.parametrize("backbone", ["resnet50", "tinyvit5m"])
 def test_every_batch_norm_is_folded(backbone):
     net = trained_like(ERConfig(backbone=backbone, backbone_width=8, **SMALL)).backbone

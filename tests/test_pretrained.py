@@ -1,5 +1,6 @@
 """Weights from checkpoints: safe reading, complete reports, round trips."""
 
+import dataclasses
 import os
 import pickle
 import sys
@@ -25,6 +26,7 @@ from er_jax.models.params import (
     named_variables,
 )
 from er_jax.models.torch_checkpoint import CheckpointError, read_torch_checkpoint
+from er_jax.training.state import create_state, network_of, with_pretrained_backbone
 
 SMALL = ERConfig(
     backbone="resnet18", backbone_width=8, input_size=64, feature_dim=16, heads=2, depth_bins=4
@@ -67,6 +69,22 @@ def test_backbone_from_safetensors(tmp_path):
     np.testing.assert_array_equal(
         block.downsample.bn.var[...], state["layer3.0.downsample.1.running_var"]
     )
+
+
+@pytest.mark.parametrize("frozen", [(), ("backbone",)])
+def test_a_run_starts_from_a_pretrained_backbone(tmp_path, frozen):
+    path = tmp_path / "weights.safetensors"
+    safetensors.numpy.save_file(foreign_state(small_backbone()), path)
+    expected = small_backbone()
+    load_backbone(expected, path)
+    config = dataclasses.replace(SMALL, backbone_weights=str(path), frozen=frozen)
+    fresh = create_state(config, None, seed=0)
+    started = with_pretrained_backbone(config, fresh)
+    assert jax.tree.structure(started) == jax.tree.structure(fresh)
+    before, after = (named_variables(network_of(config, state)) for state in (fresh, started))
+    pretrained = {f"backbone.{name}": v for name, v in named_variables(expected).items()}
+    for name, variable in after.items():
+        np.testing.assert_array_equal(variable, pretrained.get(name, before[name]), err_msg=name)
 
 
 def test_every_mismatch_is_reported_and_nothing_changed(tmp_path):

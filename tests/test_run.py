@@ -2,17 +2,32 @@
 
 import json
 import os
+import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import jax
 import numpy as np
 import pytest
 import trimesh
+from flax import nnx
 
-from er_jax.jobs import load_trained, run_evaluation, run_prediction
+from er_jax.inside import draw_inside, outputs_to_draw
+from er_jax.jobs import (
+    load_network,
+    load_trained,
+    run_evaluation,
+    run_export,
+    run_prediction,
+)
 from er_jax.mano import load_hands
+from er_jax.models import ERConfig, ERNet
+from er_jax.models.inference import Reconstructor
+from er_jax.models.params import import_network, named_variables
 from er_jax.prediction import output_names
 from er_jax.training.checkpoints import Checkpoints
 from er_jax.training.loop import train
@@ -138,6 +153,62 @@ def test_a_picture_becomes_meshes_that_agree_with_its_parameters(run, raw_dir, t
         np.testing.assert_allclose(turned * [1, -1, -1], mesh.vertices, atol=1e-6)
     drawn = cv2.imread(str(tmp_path / f"{picture.stem}.png"))
     assert drawn.shape[0] == 384
+
+
+@pytest.mark.parametrize("use_deocc", [True, False])
+def test_a_picture_of_the_inside(tmp_path, use_deocc):
+    config = ERConfig(input_size=64, depth_bins=4, use_deocc=use_deocc)
+    random = np.random.default_rng(0)
+    shapes = {"heatmaps": (2, 21, 4, 2, 2), "deocc_attention": (2, 1, 2, 4, 4)}
+    prediction = SimpleNamespace(
+        joint_img=random.uniform(0, 1, (2, 21, 3)),
+        intermediates={name: random.uniform(size=shapes[name]) for name in outputs_to_draw(config)},
+    )
+    draw_inside(tmp_path / "inside.png", np.zeros((64, 64, 3), np.uint8), prediction)
+    height, width, _ = cv2.imread(str(tmp_path / "inside.png")).shape
+    rows = 4 if use_deocc else 2
+    assert abs(height / width - rows / 6) < 0.05
+
+
+def test_an_exported_network_is_the_checkpoints(run, tmp_path):
+    config, workdir = run
+    run_export(config, workdir, tmp_path, step=None)
+    net = load_network(config, workdir, None)
+    images = np.random.default_rng(0).uniform(size=(2, 64, 64, 3)).astype(np.float32)
+    program = jax.export.deserialize(bytearray((tmp_path / "er.stablehlo").read_bytes()))
+    expected = Reconstructor(net, load_hands(None), batch_sizes=(2,))(images)
+    for name, array in program.call(images).items():
+        np.testing.assert_allclose(array, getattr(expected, name), atol=1e-5, err_msg=name)
+
+    other = ERNet(ERConfig.from_dict(config.model), rngs=nnx.Rngs(1))
+    import_network(other, tmp_path / "er.safetensors")
+    for name, variable in named_variables(net).items():
+        np.testing.assert_array_equal(named_variables(other)[name], variable, err_msg=name)
+
+
+@pytest.mark.slow
+def test_a_second_start_compiles_nothing(run, raw_dir, tmp_path):
+    _, workdir = run
+    picture = sorted((raw_dir / "images/test").rglob("*.jpg"))[0]
+    shutil.copytree(workdir / "checkpoints", tmp_path / "checkpoints")
+    compiled = []
+    for _ in range(2):
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "er_jax.main", "--config=configs/tiny.py"),
+                *("--mode=predict", f"--workdir={tmp_path}", str(picture)),
+            ],
+            check=True,
+        )
+        compiled.append({path.name for path in (tmp_path / "compiled").glob("*-cache")})
+    assert compiled[0]
+    assert compiled[1] == compiled[0]
+
+
+def test_a_run_asks_for_its_pretrained_backbone(tiny_config, tmp_path):
+    tiny_config.model.backbone_weights = str(tmp_path / "backbone.safetensors")
+    with pytest.raises(FileNotFoundError, match=r"backbone\.safetensors"):
+        train(tiny_config, tmp_path)
 
 
 def test_pictures_of_one_name_are_numbered():

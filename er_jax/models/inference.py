@@ -48,9 +48,10 @@ def fold_batch_norms(net: Network) -> Network:
         norms = {name: part for name, part in vars(module).items() if isinstance(part, BatchNorm)}
         for name, norm in norms.items():
             convolution = getattr(module, name.replace("bn", "conv"))
-            scale = norm.scale[...] * jax.lax.rsqrt(norm.var[...] + BATCH_NORM_EPSILON)
-            convolution.kernel[...] = convolution.kernel[...] * scale
-            convolution.bias = nnx.Param(norm.bias[...] - norm.mean[...] * scale)
+            mean, var, weight, bias = map(np.asarray, (norm.mean, norm.var, norm.scale, norm.bias))
+            scale = weight / np.sqrt(var + BATCH_NORM_EPSILON)
+            convolution.kernel[...] = jnp.asarray(convolution.kernel * scale)
+            convolution.bias = nnx.Param(jnp.asarray(bias - mean * scale))
             setattr(module, name, Folded())
     return folded
 
@@ -60,15 +61,27 @@ class Reconstructor:
 
     A batch is padded to the next size and a larger one is cut. A program is compiled when a batch
     first needs it; with JAX's persistent compilation cache, once and for all.
+
+    Args:
+        net: any network; it is left as it is.
+        hands: both hand models.
+        collect: names of intermediate outputs that predictions shall hold (see `ERNet`).
+        batch_sizes: to compile for.
     """
 
-    def __init__(self, net: ERNet, hands: HandModel, batch_sizes: Sequence[int] = BATCH_SIZES):
+    def __init__(
+        self,
+        net: ERNet,
+        hands: HandModel,
+        *,
+        collect: Sequence[str] = (),
+        batch_sizes: Sequence[int] = BATCH_SIZES,
+    ):
         graphdef, self._state = nnx.split(fold_batch_norms(net))
-        self._hands = hands
         self._batch_sizes = sorted(batch_sizes)
 
-        def predict(state: nnx.State, hands: HandModel, images: Array) -> Prediction:
-            return nnx.merge(graphdef, state)(_scaled(images), hands)
+        def predict(state: nnx.State, images: Array) -> Prediction:
+            return nnx.merge(graphdef, state)(_scaled(images), hands, collect=collect)
 
         self._predict = jax.jit(predict)
 
@@ -87,7 +100,7 @@ class Reconstructor:
         count = len(images)
         size = next(size for size in self._batch_sizes if size >= count)
         padding = [(0, size - count), (0, 0), (0, 0), (0, 0)]
-        batch = self._predict(self._state, self._hands, np.pad(images, padding))
+        batch = self._predict(self._state, np.pad(images, padding))
         return jax.tree.map(lambda array: array[:count], jax.device_get(batch))
 
 

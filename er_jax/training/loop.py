@@ -17,7 +17,7 @@ from er_jax.training.metric_log import MetricLog
 from er_jax.training.optimization import make_optimizer
 from er_jax.training.run_record import check_same_run, run_record
 from er_jax.training.signals import stop_on_signal
-from er_jax.training.state import create_state
+from er_jax.training.state import create_state, with_pretrained_backbone
 from er_jax.training.step import make_train_step
 from er_jax.training.validation import Validation
 
@@ -44,14 +44,11 @@ def train(config: ConfigDict, workdir: Path) -> Outcome:
     data = train_loader(config)
     epoch_steps = steps_in_epoch(data)
     last_step = epoch_steps * config.epochs
+    net_config = ERConfig.from_dict(config.model)
     optimizer, learning_rate = make_optimizer(config, epoch_steps)
     train_step = make_train_step(config, optimizer, learning_rate)
-    state = create_state(
-        ERConfig.from_dict(config.model),
-        optimizer,
-        config.seed,
-        averaged=bool(config.optimizer.average_decay),
-    )
+    averaged = bool(config.optimizer.average_decay)
+    state = create_state(net_config, optimizer, config.seed, averaged=averaged)
 
     with (
         stop_on_signal() as stop,
@@ -65,6 +62,8 @@ def train(config: ConfigDict, workdir: Path) -> Outcome:
             state = checkpoints.restore(newest, state, data)
             validation.history = record["validation"]
             logging.info("Going on from step %d of %s", newest, checkpoints.folder)
+        else:
+            state = with_pretrained_backbone(net_config, state)
         step = int(state.step)
         state, hands = parallel.replicate((state, hands))
 

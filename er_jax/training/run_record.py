@@ -1,7 +1,7 @@
 """What a checkpoint says of the run it belongs to, and whether a run may go on from it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,14 @@ from ml_collections import ConfigDict
 # it lasts and what it reports, not what a step computes.
 MAY_CHANGE = ("data_dir", "mano_dir", "epochs", "log_every_steps", "validation", "checkpoint")
 MAY_CHANGE_IN_DATA = ("workers", "validation_split", "test_split")
+# Fields of the network's config that change how it starts or computes, not what it is.
+NOT_THE_NETWORK = (
+    "backbone_weights",
+    "backbone_init",
+    "embedding_std",
+    "precision",
+    "remat_backbone",
+)
 
 
 def run_record(config: ConfigDict, validation: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -24,7 +32,8 @@ def check_same_run(record: Mapping[str, Any], config: ConfigDict, checkpoint: Pa
     Raises:
       ValueError: with every field that differs.
     """
-    _check(record, config, checkpoint, sorted({*record["config"], *config} - {*MAY_CHANGE}))
+    parts = sorted({*record["config"], *config} - {*MAY_CHANGE})
+    _check(record, config, checkpoint, parts, {f"data.{name}" for name in MAY_CHANGE_IN_DATA})
 
 
 def check_same_network(record: Mapping[str, Any], config: ConfigDict, checkpoint: Path) -> None:
@@ -33,11 +42,16 @@ def check_same_network(record: Mapping[str, Any], config: ConfigDict, checkpoint
     Raises:
       ValueError: with every field that differs.
     """
-    _check(record, config, checkpoint, ["model", "depth_box_m"])
+    ignored = {f"model.{name}" for name in NOT_THE_NETWORK}
+    _check(record, config, checkpoint, ["model", "depth_box_m"], ignored)
 
 
 def _check(
-    record: Mapping[str, Any], config: ConfigDict, checkpoint: Path, parts: Sequence[str]
+    record: Mapping[str, Any],
+    config: ConfigDict,
+    checkpoint: Path,
+    parts: Sequence[str],
+    ignored: Set[str],
 ) -> None:
     saved, now = (
         _flat({part: whole.get(part) for part in parts})
@@ -45,7 +59,7 @@ def _check(
     )
     differences = [
         f"  config.{name}: {saved.get(name)!r} there, {now.get(name)!r} now"
-        for name in sorted({*saved, *now} - {f"data.{name}" for name in MAY_CHANGE_IN_DATA})
+        for name in sorted({*saved, *now} - ignored)
         if saved.get(name) != now.get(name)
     ]
     if differences:

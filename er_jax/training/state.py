@@ -10,6 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Int
 
 from er_jax.models import ERConfig, ERNet
+from er_jax.models.params import load_backbone
 
 Tree = Any
 
@@ -61,6 +62,28 @@ def create_state(
         return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, memory, average)
 
     return jax.jit(initialise)()
+
+
+def with_pretrained_backbone(config: ERConfig, state: TrainState) -> TrainState:
+    """A fresh state whose backbone starts from `config.backbone_weights`, where that is set.
+
+    Raises:
+      FileNotFoundError, WeightError, CheckpointError: see `load_backbone`.
+    """
+    if config.backbone_weights is None:
+        return state
+    net = network_of(config, state)
+    load_backbone(net.backbone, config.backbone_weights)
+    params = nnx.to_pure_dict(nnx.state(net, nnx.Param))
+    batch_stats = nnx.to_pure_dict(nnx.state(net, nnx.BatchStat))
+    average = (params, batch_stats) if state.average else ()
+    return dataclasses.replace(state, params=params, batch_stats=batch_stats, average=average)
+
+
+def network_of(config: ERConfig, state: TrainState) -> ERNet:
+    """The network with a state's weights, in evaluation mode."""
+    structure = network_structure(config, training=False)
+    return nnx.merge(structure, state.params, state.batch_stats)
 
 
 def network_structure(
