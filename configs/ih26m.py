@@ -20,10 +20,13 @@ def get_config() -> ConfigDict:
     config.seed = 0
     config.data_dir = placeholder(str)  # where the TFDS datasets were built
     config.mano_dir = placeholder(str)  # the official MANO files; None: the stand-in hand
+    config.init_from = placeholder(str)  # a run's folder, or one of its checkpoints, to start from
+    config.init_parts = ("",)  # patterns of the weights' names that are taken from it; "": all
     config.batch_size = 80  # over all devices of all hosts
     config.sync_batch_norm = True  # batch statistics of all devices together
     config.epochs = 30
     config.log_every_steps = 50
+    config.skipped_updates_limit = 20  # not finite: more of them in a run end it
 
     config.data = ConfigDict()
     config.data.dataset = "interhand26m/interacting_mano"
@@ -98,6 +101,7 @@ def get_config() -> ConfigDict:
     config.validation.every_epochs = 1
     config.validation.stop_after = 5  # epochs without an improvement; 0: never
     config.validation.improvement = 0.001
+    config.validation.pictures = 8  # the same samples in TensorBoard at each validation; 0: none
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every_steps = 1000

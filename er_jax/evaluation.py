@@ -18,7 +18,8 @@ from er_jax.metric_summary import across_hosts, collect, headline
 from er_jax.metrics import Reconstruction, SampleErrors, sample_errors
 from er_jax.models import ERConfig, Prediction
 from er_jax.progress import progress_bar
-from er_jax.targets import Batch, make_target_function
+from er_jax.samples_sheet import Drawn, SamplesSheet
+from er_jax.targets import Batch, Targets, make_target_function
 from er_jax.training.state import TrainState, network_structure
 
 # What goes into the log of a run and the table on the terminal; all in mm.
@@ -38,7 +39,7 @@ class Batches(Sized, Iterable[Batch], Protocol):
 
 
 PredictionFunction = Callable[[TrainState, HandModel, Array], Prediction]
-EvaluationStep = Callable[[TrainState, HandModel, Batch], SampleErrors]
+EvaluationStep = Callable[[TrainState, HandModel, Batch], tuple[SampleErrors, Drawn]]
 
 
 def make_prediction_function(config: ConfigDict) -> PredictionFunction:
@@ -53,32 +54,28 @@ def make_prediction_function(config: ConfigDict) -> PredictionFunction:
 
 
 def make_evaluation_step(config: ConfigDict, *, f_scores: bool) -> EvaluationStep:
-    """From (state, hands, batch), each with a device axis, to the errors of every sample."""
-    predict, errors = make_prediction_function(config), _make_error_function(config, f_scores)
+    """From (state, hands, batch), each with a device axis, to every sample's errors and picture."""
+    predict, targets = make_prediction_function(config), make_target_function(config)
 
-    def evaluation_step(state: TrainState, hands: HandModel, batch: Batch) -> SampleErrors:
-        return errors(predict(state, hands, batch["image"]), hands, batch)
+    def evaluation_step(state: TrainState, hands: HandModel, batch: Batch):
+        prediction, truth = predict(state, hands, batch["image"]), targets(hands, batch)
+        return _errors(prediction, truth, batch, f_scores), Drawn.of(prediction, truth)
 
     return parallel.data_parallel(evaluation_step)
 
 
-def _make_error_function(
-    config: ConfigDict, f_scores: bool
-) -> Callable[[Reconstruction, HandModel, Batch], SampleErrors]:
+def _errors(
+    prediction: Reconstruction, truth: Targets, batch: Batch, f_scores: bool
+) -> SampleErrors:
     """The errors of a reconstruction of a batch, whoever made it."""
-    targets = make_target_function(config)
-
-    def errors(prediction: Reconstruction, hands: HandModel, batch: Batch) -> SampleErrors:
-        return sample_errors(
-            prediction,
-            targets(hands, batch),
-            sample_id=batch["annotation_id"],
-            hand_type=batch["hand_type"],
-            sample_mask=batch["sample_mask"],
-            f_scores=f_scores,
-        )
-
-    return errors
+    return sample_errors(
+        prediction,
+        truth,
+        sample_id=batch["annotation_id"],
+        hand_type=batch["hand_type"],
+        sample_mask=batch["sample_mask"],
+        f_scores=f_scores,
+    )
 
 
 def evaluate(
@@ -88,6 +85,7 @@ def evaluate(
     batches: Batches,
     *,
     title: str,
+    sheet: SamplesSheet | None = None,
 ) -> SampleErrors:
     """The errors of every sample of one pass over a split, of all hosts on every host.
 
@@ -97,15 +95,19 @@ def evaluate(
       hands: replicated.
       batches: the split's batches, the last one padded.
       title: of the progress bar.
+      sheet: to draw samples on.
     """
 
-    def errors():
+    def all_errors():
         with progress_bar(title, len(batches), "batches") as bar:
             for batch in batches:
-                yield parallel.gather(step(state, hands, parallel.shard(batch)))
+                errors, drawn = step(state, hands, parallel.shard(batch))
+                yield parallel.gather(errors)
+                if sheet is not None and not sheet.full:
+                    sheet.add(batch, parallel.gather(drawn))
                 bar.advance()
 
-    return across_hosts(collect(errors()))
+    return across_hosts(collect(all_errors()))
 
 
 def mean_hands_of(config: ConfigDict, hands: HandModel, batches: Batches) -> MeanHands:
@@ -135,12 +137,12 @@ def evaluate_constants(
       hands: both hand models, not replicated.
       batches: one pass over the split for each of the constants; no pictures needed.
     """
-    errors = _make_error_function(config, f_scores=True)
+    targets = make_target_function(config)
 
     @jax.jit
     def constant_errors(constant: MeanHands, batch: Batch) -> SampleErrors:
         prediction = constant_prediction(hands, constant, len(batch["sample_mask"]))
-        return errors(prediction, hands, batch)
+        return _errors(prediction, targets(hands, batch), batch, f_scores=True)
 
     return {
         name: collect(constant_errors(constant, batch) for batch in batches)

@@ -28,6 +28,21 @@ def train_loader(config: ConfigDict) -> BatchLoader:
     )
 
 
+def steps_in_epoch(data: BatchLoader) -> int:
+    """Whole batches in one pass over the training split.
+
+    Raises:
+      ValueError: if there is not even one.
+    """
+    steps = data.samples_per_epoch // data.batch_size
+    if not steps:
+        raise ValueError(
+            f"the training split has {data.samples_per_epoch} samples, fewer than "
+            f"config.batch_size={data.batch_size}: use a smaller batch"
+        )
+    return steps
+
+
 @dataclasses.dataclass(frozen=True)
 class Split:
     """A split in its own order, unvaried; as many passes as wanted, the last batch padded."""

@@ -14,7 +14,6 @@ from er_jax import parallel
 from er_jax.annotations import AnnotatedSplit
 from er_jax.baseline import MeanHands, rest_hands
 from er_jax.evaluation import evaluate_constants, mean_hands_of, print_table
-from er_jax.inputs import Split
 from er_jax.mano import HandModel, load_hands
 from er_jax.metric_summary import summarize
 from er_jax.models import ERConfig, ERNet
@@ -25,7 +24,7 @@ from er_jax.pictures import draw_loss_curve, write_picture
 from er_jax.prediction import predict_pictures
 from er_jax.report.from_checkpoint import evaluate_network, report_on_checkpoint
 from er_jax.report.provenance import hand_model_facts
-from er_jax.samples_sheet import samples_sheet
+from er_jax.samples_sheet import SamplesSheet
 from er_jax.training.checkpoints import Checkpoints
 from er_jax.training.loop import Outcome, train
 from er_jax.training.run_record import check_same_network
@@ -60,13 +59,27 @@ def log_to(file: Path) -> None:
     logging.getLogger("jax").setLevel(logging.WARNING)
 
 
-def run_training(config: ConfigDict, workdir: Path) -> Outcome:
-    """Trains in `workdir`; says on the terminal how it ended."""
+def run_training(config: ConfigDict, workdir: Path, profile: tuple[int, int] = (0, 0)) -> Outcome:
+    """Trains in `workdir` (see `train`); says on the terminal how it ended."""
     workdir.mkdir(parents=True, exist_ok=True)
-    outcome = train(config, workdir)
-    end = "Finished" if outcome.finished else "Stopped, the same command goes on"
-    Console().print(f"{end} at step {outcome.step}; checkpoints and logs are in {workdir}")
+    outcome = train(config, workdir, profile)
+    Console().print(_training_summary(config, workdir, outcome), soft_wrap=True)
     return outcome
+
+
+def _training_summary(config: ConfigDict, workdir: Path, outcome: Outcome) -> str:
+    end = "Finished" if outcome.finished else "Stopped, the same command goes on"
+    lines = [f"{end} at step {outcome.step}, {outcome.skipped} updates skipped"]
+    if outcome.scores:
+        step, score = min(outcome.scores, key=lambda entry: entry[1])
+        lines.append(f"best {config.validation.metric}: {score:.2f} mm at step {step}")
+    if (speed := outcome.speed).steps:
+        lines.append(
+            f"{config.batch_size * speed.steps_per_second:.1f} images/s, "
+            f"{speed.waiting_for_data:.1%} of the time waiting for data"
+        )
+    lines.append(f"checkpoints, metrics.jsonl, log.txt and tensorboard are in {workdir}")
+    return "\n".join(lines)
 
 
 def load_trained(config: ConfigDict, workdir: Path, step: int | None) -> TrainState:
@@ -120,7 +133,8 @@ def run_evaluation(
     parallel.check_batch_size(config.batch_size)
     name = split or config.data.test_split
     state, hands = load_trained(config, workdir, step), load_hands(config.mano_dir)
-    network = evaluate_network(config, workdir.name, state, hands, name)
+    sheet = SamplesSheet(hands)
+    network = evaluate_network(config, workdir.name, state, hands, name, sheet=sheet)
     constants = {**_mean_hands(config, hands), "rest pose": rest_hands(hands)}
     baselines = evaluate_constants(config, constants, hands, annotated_split(config, name))
     tables = {"network": network.errors, **baselines}
@@ -140,7 +154,7 @@ def run_evaluation(
     }
     write_json(results, {"provenance": provenance, "results": summaries})
     report_on_checkpoint(config, state, hands, network, baselines, folder / stem)
-    write_picture(folder / f"{stem}.png", samples_sheet(config, state, hands, Split(config, name)))
+    write_picture(folder / f"{stem}.png", sheet.picture())
     levels = {
         f"{name}, scale_aligned": summaries[name]["scale_aligned"]["MPJPE"]["all"]["value"]
         for name in {MEAN_HANDS} & constants.keys()

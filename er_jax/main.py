@@ -31,6 +31,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run: checkpoints, 
 MODES = ["describe", "train", "eval", "predict", "export"]
 MODE = flags.DEFINE_enum("mode", "train", MODES, "what to do")
 STEP = flags.DEFINE_integer("step", None, "checkpoint to use; None: the best")
+PROFILE = flags.DEFINE_list("profile", ["0", "0"], "first,last training step to trace")
 SPLIT = flags.DEFINE_string("split", None, "split to evaluate; None: config.data.test_split")
 IMAGES = flags.DEFINE_multi_string(
     "images", [], "a picture to predict, as often as wanted; or name them without a flag"
@@ -56,7 +57,8 @@ def main(argv: list[str]) -> None:
     prepare(workdir)
     match MODE.value:
         case "train":
-            if not run_training(config, workdir).finished:
+            first, last = map(int, PROFILE.value)
+            if not run_training(config, workdir, (first, last)).finished:
                 sys.exit(EXIT_STOPPED)
         case "eval":
             run_evaluation(config, workdir, step=STEP.value, split=SPLIT.value)

@@ -18,6 +18,21 @@ from er_jax.sample_errors import F_SCORE_THRESHOLDS_MM, INTERACTING, HandErrors,
 SUBSETS = ("single", "interacting", "all")
 PCK_LIMIT_MM = 50
 PCK_THRESHOLDS_MM = tuple(range(PCK_LIMIT_MM + 1))
+# The errors of a summary by path, all in mm and the lower the better.
+ERRORS_MM = tuple(
+    f"{metric}/{subset}"
+    for metric in (
+        *(
+            "wrist_aligned/MPJPE",
+            "wrist_aligned/MPVPE",
+            "wrist_aligned/MRRPE",
+            "wrist_aligned/RRVE",
+        ),
+        *("scale_aligned/MPJPE", "scale_aligned/MPVPE"),
+        *("procrustes/PA-MPJPE", "procrustes/PA-MPVPE"),
+    )
+    for subset in SUBSETS
+)
 Values = np.ndarray | Array
 
 

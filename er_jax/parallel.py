@@ -32,9 +32,14 @@ def mean_over_devices(tree: Tree) -> Tree:
     return jax.lax.pmean(tree, AXIS)
 
 
+def local_devices() -> list[jax.Device]:
+    """The devices of this host that work: all of them."""
+    return jax.local_devices()
+
+
 def replicate(tree: Tree) -> Tree:
     """A copy of the tree on every local device."""
-    devices = jax.local_device_count()
+    devices = len(local_devices())
     copies = jax.tree.map(lambda x: np.broadcast_to(x, (devices, *np.shape(x))), tree)
     return jax.device_put(copies, _sharding())
 
@@ -46,14 +51,14 @@ def first_replica(tree: Tree) -> Tree:
 
 def shard(batch: Tree) -> Tree:
     """Splits a host batch's leading axis over the local devices and sends each its part."""
-    devices = jax.local_device_count()
+    devices = len(local_devices())
     split = jax.tree.map(lambda x: np.reshape(x, (devices, -1, *np.shape(x)[1:])), batch)
     return jax.device_put(split, _sharding())
 
 
 def _sharding() -> jax.sharding.Sharding:
     """A leading device axis laid out as `jax.pmap` lays out its results: it compiles only once."""
-    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
+    mesh = jax.sharding.Mesh(np.array(local_devices()), (AXIS,))
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
 
 

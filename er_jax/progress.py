@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -27,17 +27,23 @@ class Bar:
     def __init__(self, title: str, total: int, unit: str, progress: Progress | None, start: int):
         self._title, self._total, self._unit, self._progress = title, total, unit, progress
         if progress is not None:
-            self._task = progress.add_task(title, total=total, completed=start, unit=unit, note="")
+            self._task = progress.add_task(title, total=total, completed=start, unit=unit, below="")
         self._done = self._first = start
         self._began = self._logged = time.monotonic()
 
-    def advance(self, count: int = 1, note: str = "") -> None:
-        """Counts on; `note` is a short text behind the bar, such as the current loss."""
+    def advance(self, count: int = 1, note: str = "", details: str = "") -> None:
+        """Counts on.
+
+        Args:
+          count: units done.
+          note: what is known of the work, such as the current loss; below the bar.
+          details: more of it, on a terminal only.
+        """
         self._done += count
         if self._progress is not None:
             self._progress.advance(self._task, count)
             if note:
-                self._progress.update(self._task, note=note)
+                self._progress.update(self._task, below=f"  {note}\n  {details}".rstrip())
             return
         now = time.monotonic()
         if now - self._logged > SECONDS_BETWEEN_LOG_LINES or self._done == self._total:
@@ -53,7 +59,7 @@ class Bar:
                 rate,
                 self._unit,
                 f"{left // 60:.0f} min {left % 60:.0f} s",
-                note,
+                f"({note})" if note else "",
             )
 
 
@@ -78,10 +84,15 @@ def progress_bar(title: str, total: int, unit: str, start: int = 0) -> Iterator[
         _Rate(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console) as progress:
+    with _ProgressWithNotes(*columns, console=console) as progress:
         yield Bar(title, total, unit, progress, start)
+
+
+class _ProgressWithNotes(Progress):
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield from super().get_renderables()
+        yield from (Text(task.fields["below"]) for task in self.tasks if task.fields["below"])
 
 
 class _Rate(ProgressColumn):

@@ -30,8 +30,13 @@ from er_jax.models.inference import Reconstructor
 from er_jax.models.params import import_network, named_variables
 from er_jax.prediction import output_names
 from er_jax.training.checkpoints import Checkpoints
+from er_jax.training.initial_weights import with_initial_weights
 from er_jax.training.loop import train
-from er_jax.training.metric_log import MetricLog, read_metric_log
+from er_jax.training.metric_log import read_metric_log
+from er_jax.training.monitor import Monitor
+from er_jax.training.state import create_state
+
+PNG_SIGNATURE = b"\x89PNG\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +47,11 @@ def run(tmp_path_factory, data_dir):
     config = get_config()
     config.data_dir = str(data_dir)
     workdir = tmp_path_factory.mktemp("run")
-    outcome = train(config, workdir)
+    outcome = train(config, workdir, profile=(2, 3))
     assert outcome.finished
+    assert outcome.skipped == 0
+    assert outcome.speed.steps >= outcome.step - 3
+    assert [step for step, _ in outcome.scores] == [outcome.step // 2, outcome.step]
     return config, workdir
 
 
@@ -57,19 +65,26 @@ def test_every_step_and_every_validation_is_logged(run):
     steps = entries[-1]["step"]
     assert [entry["step"] for entry in entries] == list(range(1, steps + 1))
     assert all(np.isfinite(list(entry.values())).all() for entry in entries)
-    validations = [e for e in read_metric_log(workdir / "metrics.jsonl") if "train/loss" not in e]
+    metric = "validation/scale_aligned/MPJPE/all"
+    validations = [e for e in read_metric_log(workdir / "metrics.jsonl") if metric in e]
     assert [entry["step"] for entry in validations] == [steps // 2, steps]
-    assert list((workdir / "tensorboard").glob("events*"))
+
+
+def test_tensorboard_has_pictures_of_each_validation_and_the_trace(run):
+    _, workdir = run
+    events = b"".join(file.read_bytes() for file in workdir.glob("tensorboard/events*"))
+    assert events.count(PNG_SIGNATURE) == 2
+    assert len(list(workdir.glob("tensorboard/plugins/profile/*/*.xplane.pb"))) == 1
 
 
 def test_a_stopped_run_goes_on_to_the_very_same_end(run, tmp_path, monkeypatch):
     config, workdir = run
     config = config.copy_and_resolve_references()
     config.log_every_steps = 1000
-    add, save = MetricLog.add, Checkpoints.save
+    add, save = Monitor.add, Checkpoints.save
 
-    def add_and_signal(self, step, metrics):
-        add(self, step, metrics)
+    def add_and_signal(self, step, *rest):
+        add(self, step, *rest)
         if step in (2, 7):
             os.kill(os.getpid(), signal.SIGTERM if step == 2 else signal.SIGINT)
 
@@ -77,7 +92,7 @@ def test_a_stopped_run_goes_on_to_the_very_same_end(run, tmp_path, monkeypatch):
         assert training_lines(tmp_path)[-1]["step"] == state.step  # a kill now loses no line
         save(self, state, *rest)
 
-    monkeypatch.setattr(MetricLog, "add", add_and_signal)
+    monkeypatch.setattr(Monitor, "add", add_and_signal)
     monkeypatch.setattr(Checkpoints, "save", save_after_the_log)
     outcomes = [train(config, tmp_path) for _ in range(3)]
     assert [(outcome.finished, outcome.step) for outcome in outcomes][:2] == [
@@ -120,6 +135,47 @@ def test_the_best_checkpoint_is_kept_and_found(run):
         best = min(history, key=lambda entry: entry["score"])["step"]
         assert checkpoints.best_step() == best
     assert int(load_trained(config, workdir, None).step) == best
+
+
+def test_a_run_starts_from_parts_of_another(run):
+    config, workdir = run
+    config = config.copy_and_resolve_references()
+    trained = load_trained(config, workdir, None)
+    fresh = create_state(ERConfig.from_dict(config.model), None, seed=1, averaged=True)
+    config.init_from, config.init_parts = str(workdir), ("backbone", "pose.left")
+    state = with_initial_weights(config, fresh)
+    for part, of in (("backbone", trained), ("desim", fresh)):
+        assert_equal(state.params[part], of.params[part])
+    assert_equal(state.batch_stats["backbone"], trained.batch_stats["backbone"])
+    assert_equal(state.params["pose"]["left"], trained.params["pose"]["left"])
+    assert_equal(state.params["pose"]["right"], fresh.params["pose"]["right"])
+    assert_equal(state.average, (state.params, state.batch_stats))
+
+    step = int(trained.step)
+    config.init_from, config.init_parts = str(workdir / "checkpoints" / str(step)), ("",)
+    assert_equal(with_initial_weights(config, fresh).params, trained.params)
+
+
+def test_parts_that_a_checkpoint_does_not_have(run, tmp_path):
+    config, workdir = run
+    config = config.copy_and_resolve_references()
+    config.init_from, config.init_parts = str(workdir), ("hand_stream", "deocc", "hands_tream")
+    config.model.feature_dim, config.model.deocc_depth = 32, 2
+    net = ERConfig.from_dict(config.model)
+    other = jax.eval_shape(lambda: create_state(net, None, seed=1))
+    with pytest.raises(ValueError) as error:
+        with_initial_weights(config, other)
+    assert "shape: hand_stream.right.bn.scale is (16,), not (32,)" in str(error.value)
+    assert "missing: deocc.layers.1." in str(error.value)
+    assert "no weight's name begins with 'hands_tream'" in str(error.value)
+    assert "backbone" not in str(error.value)
+    config.init_from = str(tmp_path)
+    with pytest.raises(FileNotFoundError, match="neither a run's folder nor one of its checkpoi"):
+        with_initial_weights(config, other)
+
+
+def assert_equal(ours, theirs):
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
 def test_evaluation_names_its_numbers_and_draws(run):
@@ -242,6 +298,14 @@ def test_a_checkpoint_that_is_not_there(run, tmp_path):
         load_trained(config, workdir, 5)
     with pytest.raises(FileNotFoundError, match="Train first"):
         load_trained(config, tmp_path, None)
+
+
+def test_a_validation_metric_that_does_not_exist(run, tmp_path):
+    config, _ = run
+    other = config.copy_and_resolve_references()
+    other.validation.metric = "MPJPE"
+    with pytest.raises(ValueError, match=r"metric='MPJPE': choose one of wrist_aligned/MPJPE/sin"):
+        train(other, tmp_path)
 
 
 def test_a_batch_larger_than_the_split(run, tmp_path):

@@ -20,6 +20,7 @@ from er_jax.report.pictures import Reconstruct, sample_pictures
 from er_jax.report.provenance import hand_model_facts, software_facts
 from er_jax.report.write import write_report
 from er_jax.sample_errors import ReconstructedMeshes, SampleErrors
+from er_jax.samples_sheet import SamplesSheet
 from er_jax.training.state import TrainState
 
 
@@ -31,6 +32,7 @@ def evaluate_network(
     split_name: str,
     *,
     f_scores: bool = True,
+    sheet: SamplesSheet | None = None,
 ) -> Evaluated:
     """The errors of a trained network on a split, with where they come from.
 
@@ -41,6 +43,7 @@ def evaluate_network(
         hands: both hands, not replicated.
         split_name: to evaluate on.
         f_scores: see `er_jax.metrics.sample_errors`.
+        sheet: to draw samples on.
     """
     errors = evaluate(
         make_evaluation_step(config, f_scores=f_scores),
@@ -48,6 +51,7 @@ def evaluate_network(
         parallel.replicate(hands),
         Split(config, split_name),
         title=f"Evaluating {name} on {split_name}",
+        sheet=sheet,
     )
     split = AnnotatedSplit(config.data_dir, config.data.dataset, split_name)
     own = {

@@ -145,6 +145,13 @@ class Checkpoints:
             optimizer=(),
         )
 
+    def read_model(self, step: int) -> Tree:
+        """Parameters and batch statistics saved at a step, of whatever network, as nested dicts."""
+        metadata = self._manager.item_metadata(step)["model"]
+        like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), metadata)
+        arguments = ocp.args.Composite(model=ocp.args.StandardRestore(like))
+        return self._manager.restore(step, args=arguments).model
+
     def read_run(self, step: int) -> dict[str, Any]:
         """What was said of the run when it was saved at a step."""
         return self._manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore())).run

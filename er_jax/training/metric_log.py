@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-import jax
+import numpy as np
+from jaxtyping import UInt8
 from tensorboardX import SummaryWriter
-
-from er_jax.parallel import first_replica
 
 
 class MetricLog:
@@ -20,47 +19,28 @@ class MetricLog:
     of a step counts.
     """
 
-    def __init__(self, workdir: Path, *, every: int):
-        """Opens the log of a run; `every` is how many steps' metrics are fetched at a time."""
+    def __init__(self, workdir: Path):
         self._lines = (workdir / "metrics.jsonl").open("a", encoding="utf-8")
         self._tensorboard = SummaryWriter(str(workdir / "tensorboard"))
-        self._every = every
-        self._pending: list[tuple[int, Mapping[str, jax.Array]]] = []
-        self.note = ""  # the newest loss that was fetched, for the progress bar
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.flush()
         self._lines.close()
         self._tensorboard.close()
 
-    def add(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
-        """Takes a training step's metrics, still on the devices and perhaps not computed yet."""
-        self._pending.append((step, metrics))
-        if step % self._every == 0:
-            self.flush()
-
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Writes the scalars of one step, after those of the steps before it."""
-        self.flush()
-        self._write(step, scalars)
-
-    def flush(self) -> None:
-        """Fetches and writes what was added: before a checkpoint, so that it is never ahead."""
-        for step, metrics in self._pending:
-            scalars = {name: float(value) for name, value in first_replica(metrics).items()}
-            self._write(step, {f"train/{name}": value for name, value in scalars.items()})
-            self.note = f"loss {scalars['loss']:.3f}"
-        self._pending.clear()
-
-    def _write(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Writes some scalars of one step."""
         finite = {name: value for name, value in scalars.items() if math.isfinite(value)}
         self._lines.write(json.dumps({"step": step, **finite}) + "\n")
         self._lines.flush()
         for name, value in finite.items():
             self._tensorboard.add_scalar(name, value, step)
+
+    def picture(self, step: int, name: str, picture: UInt8[np.ndarray, "H W 3"]) -> None:
+        """Writes an RGB picture for TensorBoard."""
+        self._tensorboard.add_image(name, picture, step, dataformats="HWC")
 
 
 def read_metric_log(path: Path) -> list[dict[str, float]]:

@@ -9,7 +9,10 @@ from ml_collections import ConfigDict
 
 # Config fields that may differ between the parts of one run: they change where it reads, how long
 # it lasts and what it reports, not what a step computes.
-MAY_CHANGE = ("data_dir", "mano_dir", "epochs", "log_every_steps", "validation", "checkpoint")
+MAY_CHANGE = (
+    *("data_dir", "mano_dir", "init_from", "init_parts", "epochs"),
+    *("log_every_steps", "skipped_updates_limit", "validation", "checkpoint"),
+)
 MAY_CHANGE_IN_DATA = ("workers", "validation_split", "test_split")
 # Fields of the network's config that change how it starts or computes, not what it is.
 NOT_THE_NETWORK = (

@@ -13,6 +13,7 @@ class Stop:
     """Whether somebody asked for the end."""
 
     requested: bool = False
+    error: Exception | None = None  # to be raised when all is saved
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterator
-from itertools import takewhile
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -11,7 +10,8 @@ from er_jax import parallel
 from er_jax.evaluation import HEADLINE, evaluate, make_evaluation_step
 from er_jax.inputs import Split
 from er_jax.mano import HandModel
-from er_jax.metric_summary import headline, summarize
+from er_jax.metric_summary import ERRORS_MM, headline, summarize
+from er_jax.samples_sheet import SamplesSheet
 from er_jax.targets import Batch
 from er_jax.training.metric_log import MetricLog
 from er_jax.training.signals import Stop
@@ -30,14 +30,22 @@ class Validation:
         epoch_steps: optimizer steps in an epoch.
         log: gets the headline numbers.
         stop: ends a validation under way, without a score.
+
+        Raises:
+          ValueError: config.validation.metric is not the path of an error; lists those that are.
         """
+        if config.validation.metric not in ERRORS_MM:
+            raise ValueError(
+                f"config.validation.metric={config.validation.metric!r}: choose one of "
+                + ", ".join(ERRORS_MM)
+            )
         self.history: list[dict[str, Any]] = []  # {"step": int, "score": float}, oldest first
         self._settings = config.validation
         self._every_steps = config.validation.every_epochs * epoch_steps
         self._last_step = config.epochs * epoch_steps
         self._split = Split(config, config.data.validation_split)
         self._step = make_evaluation_step(config, f_scores=False)
-        self._hands = parallel.replicate(hands)
+        self._hands, self._replicated_hands = hands, parallel.replicate(hands)
         self._log, self._stop = log, stop
 
     def is_due(self, step: int) -> bool:
@@ -47,15 +55,20 @@ class Validation:
 
     def __call__(self, step: int, state: TrainState) -> float | None:
         """Evaluates, logs and remembers; the score, None where a signal stopped it."""
+        rows = self._settings.pictures
+        sheet = SamplesSheet(self._hands, rows) if rows else None
         errors = evaluate(
             self._step,
             state.evaluated(),
-            self._hands,
+            self._replicated_hands,
             _UntilStopped(self._split, self._stop),
             title="Validation",
+            sheet=sheet,
         )
         if self._stop.requested:
             return None
+        if sheet is not None:
+            self._log.picture(step, "validation", sheet.picture())
         numbers = headline(summarize(errors), [*HEADLINE, self._settings.metric])
         self._log.write(
             step, {f"validation/{name}": value for name, value in numbers.items() if value}
@@ -90,4 +103,7 @@ class _UntilStopped:
         return len(self.split)
 
     def __iter__(self) -> Iterator[Batch]:
-        return takewhile(lambda batch: not self.stop.requested, self.split)
+        for batch in self.split:
+            yield batch
+            if self.stop.requested:
+                return

@@ -1,0 +1,91 @@
+"""The weights that a new run starts from: a pretrained backbone, another run, or parts of it."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from er_jax.models import ERConfig
+from er_jax.training.checkpoints import Checkpoints
+from er_jax.training.state import TrainState, with_pretrained_backbone
+
+Tree = Any
+
+
+def with_initial_weights(config: ConfigDict, state: TrainState) -> TrainState:
+    """The state of a new run, with the weights that the config names.
+
+    First those of `config.model.backbone_weights`, then those that `config.init_from` has for the
+    parts that `config.init_parts` names.
+
+    Raises:
+      FileNotFoundError: there is no such checkpoint.
+      ValueError: it has not all that is asked for; names every weight that is missing or of
+        another shape, and every pattern that no weight's name begins with.
+      WeightError, CheckpointError: see `load_backbone`.
+    """
+    state = with_pretrained_backbone(ERConfig.from_dict(config.model), state)
+    if not config.init_from:
+        return state
+    checkpoint, saved = _read(Path(config.init_from))
+    weights = state.params, state.batch_stats
+    params, batch_stats = _chosen(weights, saved, tuple(config.init_parts), checkpoint)
+    average = (params, batch_stats) if state.average else ()
+    return dataclasses.replace(state, params=params, batch_stats=batch_stats, average=average)
+
+
+def _read(path: Path) -> tuple[Path, dict[str, np.ndarray]]:
+    """Weights by name: of a run's best checkpoint, or of the checkpoint that the path is."""
+    folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path.parent
+    if folder == path.parent and not (path.is_dir() and path.name.isdigit()):
+        raise FileNotFoundError(
+            f"config.init_from={path} is neither a run's folder nor one of its checkpoints, such "
+            "as RUN/checkpoints/1000"
+        )
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        step = checkpoints.best_step() if folder != path.parent else int(path.name)
+        if step is None:
+            raise FileNotFoundError(f"config.init_from={path}: {folder} has no checkpoint")
+        model = checkpoints.read_model(step)
+    return folder / str(step), {**_by_name(model["params"]), **_by_name(model["batch_stats"])}
+
+
+def _by_name(tree: Tree) -> dict[str, Any]:
+    """Leaves of nested dicts by their dotted path, as in `backbone.layer1.0.conv1.kernel`."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): leaf
+        for path, leaf in jax.tree.leaves_with_path(tree)
+    }
+
+
+def _chosen(
+    weights: Tree, saved: Mapping[str, np.ndarray], parts: tuple[str, ...], checkpoint: Path
+) -> Tree:
+    """`weights`, those whose names begin with one of the patterns from `saved`."""
+    problems, unused = [], set(parts)
+
+    def choose(path: tuple, weight: jax.Array) -> Any:
+        name = jax.tree_util.keystr(path[1:], simple=True, separator=".")
+        matching = {part for part in parts if re.match(part, name)}
+        unused.difference_update(matching)
+        if not matching:
+            return weight
+        if name not in saved:
+            problems.append(f"missing: {name} {weight.shape}")
+        elif saved[name].shape != weight.shape:
+            problems.append(f"shape: {name} is {saved[name].shape}, not {weight.shape}")
+        return saved.get(name)
+
+    chosen = jax.tree_util.tree_map_with_path(choose, weights)
+    problems += [f"no weight's name begins with {part!r}" for part in sorted(unused)]
+    if problems:
+        raise ValueError(
+            f"{checkpoint} does not have what config.init_parts={parts} asks for; leave out those "
+            "parts, or make the network as it was:\n  " + "\n  ".join(problems)
+        )
+    return chosen

@@ -1,0 +1,64 @@
+"""What is told of a run while it goes: its steps' numbers, fetched a few at a time."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from er_jax.parallel import first_replica
+from er_jax.training.metric_log import MetricLog
+from er_jax.training.pace import Pace, Speed
+from er_jax.training.skipped_updates import SkippedUpdates
+from er_jax.training.step import Metrics
+
+
+class Monitor:
+    """Tells the log, the progress bar and the list of skipped updates of every step.
+
+    Attributes:
+      note: the newest loss and the speed, in short.
+      details: the newest of all other numbers.
+    """
+
+    def __init__(self, config: ConfigDict, log: MetricLog, pace: Pace, skipped: SkippedUpdates):
+        self.note = self.details = ""
+        self._log, self._pace, self._skipped = log, pace, skipped
+        self._batch_size, self._every = config.batch_size, config.log_every_steps
+        self._pending: list[tuple[int, Metrics, dict[str, Any]]] = []
+        self._told = Speed()
+
+    def add(self, step: int, metrics: Metrics, batch: Mapping[str, Any]) -> None:
+        """Takes a step's metrics, still on the devices, and its batch as it came from the loader.
+
+        What is fetched are the steps before this one, so that the devices need not wait.
+        """
+        if len(self._pending) >= self._every:
+            self.flush()
+        annotations = {name: value for name, value in batch.items() if name != "image"}
+        self._pending.append((step, metrics, annotations))
+
+    def flush(self) -> None:
+        """Fetches and tells all: before a checkpoint, so that it is never ahead of the log."""
+        if not self._pending:
+            return
+        fetched = jax.device_get([first_replica(metrics) for _, metrics, _ in self._pending])
+        for (step, _, batch), metrics in zip(self._pending, fetched, strict=True):
+            numbers = {name: float(value) for name, value in metrics.items()}
+            self._log.write(step, {f"train/{name}": value for name, value in numbers.items()})
+            if numbers["skipped"]:
+                self._skipped.add(step, batch, numbers["loss"], numbers["gradient_norm"])
+        self._pending.clear()
+        self._tell_speed(step)
+        rate = numbers.pop("learning_rate")
+        self.note = f"loss {numbers.pop('loss'):.3f}, rate {rate:.1e}{self.note}"
+        numbers["skipped"] = self._skipped.count
+        self.details = "  ".join(f"{name} {value:.3g}" for name, value in numbers.items())
+
+    def _tell_speed(self, step: int) -> None:
+        speed, self._told = self._pace.total.since(self._told), self._pace.total
+        self.note = ""
+        if speed.steps:
+            images, waiting = self._batch_size * speed.steps_per_second, speed.waiting_for_data
+            self._log.write(step, {"speed/images_per_s": images, "speed/waiting_for_data": waiting})
+            self.note = f", {images:.0f} images/s, {waiting:.0%} waiting for data"
