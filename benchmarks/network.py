@@ -136,10 +136,13 @@ def jax_cases() -> dict:
     import optax
     from flax import nnx
 
+    from er_jax.compilation import choose_cpu_kernels
     from er_jax.mano import load_hands
     from er_jax.models import ERConfig, ERNet
     from er_jax.models.backbone import make_backbone
     from er_jax.models.inference import fold_batch_norms
+
+    choose_cpu_kernels()
 
     def compiled(function, *arguments):
         program = jax.jit(function).lower(*arguments).compile()

@@ -13,6 +13,7 @@ from data_pipeline.errors import DataError
 from er_jax import parallel
 from er_jax.annotations import AnnotatedSplit
 from er_jax.baseline import MeanHands, rest_hands
+from er_jax.compilation import choose_cpu_kernels, keep_programs_in
 from er_jax.evaluation import evaluate_constants, mean_hands_of, print_table
 from er_jax.mano import HandModel, load_hands
 from er_jax.metric_summary import summarize
@@ -36,15 +37,11 @@ EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again
 
 
 def prepare(workdir: Path) -> None:
-    """Makes a run's folder, and has the log and compiled programs kept there.
-
-    The second start of the same job then loads its programs instead of compiling them. Where JAX
-    is told of another folder for them (JAX_COMPILATION_CACHE_DIR), it uses that one.
-    """
+    """Makes a run's folder, has the log and compiled programs kept there, and chooses kernels."""
     workdir.mkdir(parents=True, exist_ok=True)
     log_to(workdir / "log.txt")
-    if jax.config.values["jax_compilation_cache_dir"] is None:
-        jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
+    choose_cpu_kernels()
+    keep_programs_in(workdir / "compiled")
 
 
 def log_to(file: Path) -> None:
