@@ -1,8 +1,10 @@
 """Finds built datasets by name and reads their records."""
 
+import bisect
+import itertools
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,31 @@ def find_dataset(data_dir: str | Path, name: str) -> Path:
     )
 
 
+def dataset_facts(data_dir: str | Path, names: str | Iterable[str]) -> dict[str, Any]:
+    """What tells a built dataset, or each of several, from another: version and splits.
+
+    Args:
+      data_dir: where the TFDS datasets lie.
+      names: as for `find_dataset`; what follows a `:` is not looked at.
+
+    Raises:
+      DataError: see `find_dataset`.
+    """
+    facts = {}
+    for name in [names] if isinstance(names, str) else names:
+        folder = find_dataset(data_dir, name.partition(":")[0])
+        info = json.loads((folder / "dataset_info.json").read_text())
+        splits = {
+            split["name"]: {
+                "records": sum(map(int, split["shardLengths"])),
+                "bytes": int(split["numBytes"]),
+            }
+            for split in info["splits"]
+        }
+        facts[name] = {"version": info["version"], **splits}
+    return facts
+
+
 class RecordSource:
     """A split's records by index, read from its shards; the image as the file's bytes.
 
@@ -59,7 +86,8 @@ class RecordSource:
 
     def __init__(self, folder: Path, split: str):
         info = json.loads((folder / "dataset_info.json").read_text())
-        lengths = {s["name"]: sum(map(int, s["shardLengths"])) for s in info["splits"]}
+        shards = {s["name"]: list(map(int, s["shardLengths"])) for s in info["splits"]}
+        lengths = {name: sum(records) for name, records in shards.items()}
         if split not in lengths:
             raise DataError(
                 f"{folder} has no split {split!r}, only {', '.join(lengths)}. Take one of these, "
@@ -69,6 +97,7 @@ class RecordSource:
         self.split = split
         self.has_vertices = "mano_vertices_m" in (folder / "features.json").read_text()
         self._length = lengths[split]
+        self._shard_lengths = shards[split]
         self._reader: Any = None
         self._codec: Any = None
         self._lock = threading.Lock()
@@ -85,7 +114,22 @@ class RecordSource:
                     self._reader = builder.as_data_source(
                         self.split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
                     )
-        return self._codec.decode(self._reader[index])
+        try:
+            return self._codec.decode(self._reader[index])
+        except Exception as error:  # of ArrayRecord's reader or of the record's decoder
+            raise DataError(
+                f"{self._shard_of(index)} cannot be read at record {index} of {self.split}: "
+                f"{error}. The file is damaged or gone: take it from a copy, or build the dataset "
+                "again with `python -m data_pipeline.build`; a run then goes on from its newest "
+                "checkpoint."
+            ) from error
+
+    def _shard_of(self, index: int) -> Path:
+        ends = list(itertools.accumulate(self._shard_lengths))
+        shard, count = bisect.bisect_right(ends, index), len(ends)
+        dataset = self.folder.parts[-3]
+        name = f"{dataset}-{self.split}.array_record-{shard:05d}-of-{count:05d}"
+        return self.folder / name
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_reader": None, "_codec": None, "_lock": None}

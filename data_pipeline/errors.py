@@ -7,6 +7,10 @@ class DataError(Exception):
     """Something is wrong with the data; the message names the file, the reason and the remedy."""
 
 
+class WorkerError(DataError):
+    """A process that prepares samples died."""
+
+
 class BadImageError(DataError):
     """An image file is missing, cut short, unreadable or not of the annotated size."""
 

@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from data_pipeline.errors import DataError
+from data_pipeline.errors import WorkerError
 from data_pipeline.processes import follow_parent
 from data_pipeline.samples import Place, PrepareSample, stack_samples
 
@@ -48,7 +48,7 @@ class WorkerBatches(Iterator[dict[str, np.ndarray]]):
                 raise StopIteration
             return self._pending.popleft().result()
         except BrokenProcessPool:
-            raise DataError(
+            raise WorkerError(
                 "A process that prepares samples was killed, perhaps for want of memory. Run the "
                 "same command again, with fewer of them (--config.data.workers)."
             ) from None

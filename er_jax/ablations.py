@@ -51,7 +51,7 @@ class Run:
     def recipe(self) -> dict[str, Any]:
         """All of its config that can change its numbers."""
         ignored = {"data_dir", "mano_dir", "log_every_steps"}
-        config = run_record(self.config, ())["config"]
+        config = run_record(self.config)["config"]
         return {field: value for field, value in config.items() if field not in ignored}
 
 

@@ -19,7 +19,7 @@ def train_loader(config: ConfigDict) -> BatchLoader:
     """
     return make_train_loader(
         _data_dir(config),
-        _mixture(config.data.mixture) if config.data.mixture else config.data.dataset,
+        training_datasets(config),
         config.data.train_split,
         batch_size=config.batch_size,
         seed=config.seed,
@@ -41,6 +41,11 @@ def steps_in_epoch(data: BatchLoader) -> int:
             f"config.batch_size={data.batch_size}: use a smaller batch"
         )
     return steps
+
+
+def training_datasets(config: ConfigDict) -> str | dict[str, float]:
+    """What a config trains on: a dataset's name, or several with their shares."""
+    return _mixture(config.data.mixture) if config.data.mixture else config.data.dataset
 
 
 @dataclasses.dataclass(frozen=True)

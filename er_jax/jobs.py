@@ -33,7 +33,7 @@ from er_jax.training.state import TrainState, create_state, network_of
 from er_jax.whole_files import write_json
 
 MEAN_HANDS = "mean pose and shape"  # as tables name it
-EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again
+EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again; for the others see `er_jax.exit_codes`
 
 
 def prepare(workdir: Path) -> None:
@@ -45,22 +45,36 @@ def prepare(workdir: Path) -> None:
 
 
 def log_to(file: Path) -> None:
-    """Sends the project's messages to a file, and to the terminal or whatever stands for it."""
+    """Sends the project's messages to a file, and to the terminal or whatever stands for it.
+
+    Of several processes only the first one does; the others tell their errors.
+    """
     terminal = RichHandler(console=Console(stderr=True), show_time=False, show_path=False)
-    lines = logging.FileHandler(file)
-    lines.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.basicConfig(
-        level=logging.INFO, format="%(message)s", handlers=[terminal, lines], force=True
-    )
+    terminal.addFilter(lambda record: not hasattr(record, "only_in_file"))
+    handlers: list[logging.Handler] = [terminal]
+    if parallel.is_first_process():
+        lines = logging.FileHandler(file)
+        lines.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handlers.append(lines)
+    else:
+        terminal.setLevel(logging.ERROR)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers, force=True)
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax and TFDS tell all that they do
     logging.getLogger("jax").setLevel(logging.WARNING)
 
 
-def run_training(config: ConfigDict, workdir: Path, profile: tuple[int, int] = (0, 0)) -> Outcome:
+def run_training(
+    config: ConfigDict,
+    workdir: Path,
+    profile: tuple[int, int] = (0, 0),
+    *,
+    allow_changes: bool = False,
+) -> Outcome:
     """Trains in `workdir` (see `train`); says on the terminal how it ended."""
     workdir.mkdir(parents=True, exist_ok=True)
-    outcome = train(config, workdir, profile)
-    Console().print(_training_summary(config, workdir, outcome), soft_wrap=True)
+    outcome = train(config, workdir, profile, allow_changes=allow_changes)
+    if parallel.is_first_process():
+        Console().print(_training_summary(config, workdir, outcome), soft_wrap=True)
     return outcome
 
 
@@ -92,19 +106,23 @@ def load_trained(config: ConfigDict, workdir: Path, step: int | None) -> TrainSt
       ValueError: if it holds another network; names the differences.
     """
     folder = workdir / "checkpoints"
-    with Checkpoints(folder, read_only=True) as checkpoints:
-        saved = checkpoints.steps()
-        chosen = checkpoints.best_step() if step is None else step
-        if chosen is None or chosen not in saved:
-            raise FileNotFoundError(
-                f"{folder} has no checkpoint {'' if step is None else step}; there are "
-                f"{saved or 'none'}. Train first with --mode=train and the same --workdir."
-            )
-        check_same_network(checkpoints.read_run(chosen), config, folder / str(chosen))
-        net_config = ERConfig.from_dict(config.model)
-        like = jax.eval_shape(lambda: create_state(net_config, None, config.seed))
-        logging.info("Using checkpoint %s", folder / str(chosen))
-        return checkpoints.restore_model(chosen, like)
+    net_config = ERConfig.from_dict(config.model)
+    like = jax.eval_shape(lambda: create_state(net_config, None, config.seed))
+
+    def load() -> TrainState:
+        with Checkpoints(folder, read_only=True) as checkpoints:
+            saved = checkpoints.steps()
+            chosen = checkpoints.best_step() if step is None else step
+            if chosen is None or chosen not in saved:
+                raise FileNotFoundError(
+                    f"{folder} has no checkpoint {'' if step is None else step}; there are "
+                    f"{saved or 'none'}. Train first with --mode=train and the same --workdir."
+                )
+            check_same_network(checkpoints.read_run(chosen), config, folder / str(chosen))
+            logging.info("Using checkpoint %s", folder / str(chosen))
+            return checkpoints.restore_model(chosen, like)
+
+    return jax.device_put(parallel.on_first_process(load))
 
 
 def load_network(config: ConfigDict, workdir: Path, step: int | None) -> ERNet:
@@ -119,7 +137,8 @@ def run_evaluation(
 
     Prints the headline numbers and writes into `workdir/evaluation`: every number of every
     protocol with where it comes from (JSON), a report of them with breakdowns and samples (HTML, in
-    a folder of its own), a sheet of samples with truth beside prediction, and the loss curve.
+    a folder of its own), a sheet of samples with truth beside prediction, and the loss curve. Of
+    several processes each evaluates its part of the samples, and the first one does the rest.
 
     Returns:
       The JSON file.
@@ -130,19 +149,21 @@ def run_evaluation(
     parallel.check_batch_size(config.batch_size)
     name = split or config.data.test_split
     state, hands = load_trained(config, workdir, step), load_hands(config.mano_dir)
+    trained = int(state.step)
+    folder = workdir / "evaluation"
+    stem = f"{config.data.dataset.replace('/', '-')}-{name}-{trained}"
+    results = folder / f"{stem}.json"
     sheet = SamplesSheet(hands)
     network = evaluate_network(config, workdir.name, state, hands, name, sheet=sheet)
+    if not parallel.is_first_process():
+        return results
     constants = {**_mean_hands(config, hands), "rest pose": rest_hands(hands)}
     baselines = evaluate_constants(config, constants, hands, annotated_split(config, name))
     tables = {"network": network.errors, **baselines}
     summaries = {method: summarize(table) for method, table in tables.items()}
-    trained = int(state.step)
     print_table(f"{config.data.dataset}, {name}, checkpoint {trained}", summaries)
 
-    folder = workdir / "evaluation"
     folder.mkdir(exist_ok=True)
-    stem = f"{config.data.dataset.replace('/', '-')}-{name}-{trained}"
-    results = folder / f"{stem}.json"
     provenance = {
         "dataset": config.data.dataset,
         "split": name,
@@ -165,10 +186,11 @@ def _mean_hands(config: ConfigDict, hands: HandModel) -> dict[str, MeanHands]:
     """The training set's mean hands by their name; none of a dataset without a training split."""
     train = annotated_split(config, config.data.train_split)
     try:
-        return {MEAN_HANDS: mean_hands_of(config, hands, train)}
+        len(train)  # opens it
     except DataError as error:
         logging.warning("No mean-pose baseline: %s", error)
         return {}
+    return {MEAN_HANDS: mean_hands_of(config, hands, train)}
 
 
 def annotated_split(config: ConfigDict, name: str) -> AnnotatedSplit:

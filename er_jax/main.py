@@ -6,8 +6,14 @@
     python -m er_jax.main --config configs/ih26m.py --workdir RUN --mode=predict A.jpg B.jpg …
     python -m er_jax.main --config configs/ih26m.py --workdir RUN --mode=export
 
-Every field of the config can be set with `--config.a.b=value`. The exit code is 0 when the job is
-done, 75 when a signal stopped a training that the same command goes on with.
+Every field of the config can be set with `--config.a.b=value`. Under `srun` (SLURM) or `mpirun`
+(Open MPI), one task for each device, processes find each other; elsewhere start each with
+`--coordinator=HOST:PORT --processes=N --process_id=I`.
+
+Exit codes: 0 the job is done; 75 a signal stopped a training that the same command goes on with;
+65 data or hand files that cannot be read; 66 a file that is not there; 71 a worker process died;
+74 the disk; 76 updates that are not finite; 78 a setting that is wrong or does not fit the run;
+1 a fault of this program.
 """
 
 import sys
@@ -16,6 +22,8 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import config_flags
 
+from er_jax import parallel
+from er_jax.exit_codes import clear_ending
 from er_jax.jobs import (
     EXIT_STOPPED,
     prepare,
@@ -41,6 +49,14 @@ INSIDE = flags.DEFINE_bool("inside", False, "also draw heatmaps and attention of
 OUTPUT = flags.DEFINE_string(
     "output", None, "folder of what is made; None: WORKDIR/predictions or WORKDIR/export"
 )
+ALLOW_CHANGES = flags.DEFINE_bool(
+    "allow_changes", False, "go on with a run although its settings, code or data differ"
+)
+COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT of the first of several processes; auto: as JAX finds it"
+)
+PROCESSES = flags.DEFINE_integer("processes", None, "how many processes there are")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "which of them this one is, from 0")
 
 
 @flags.multi_flags_validator(["mode", "workdir"], "--workdir is needed, except by --mode=describe")
@@ -49,27 +65,37 @@ def _has_workdir(values: dict[str, str | None]) -> bool:
 
 
 def main(argv: list[str]) -> None:
+    with clear_ending():
+        parallel.join_processes(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value)
+        run(argv)
+
+
+def run(argv: list[str]) -> None:
     config = CONFIG.value
     if MODE.value == "describe":
         run_description(config)
         return
     workdir = Path(str(WORKDIR.value))
     prepare(workdir)
+    first = parallel.is_first_process()
     match MODE.value:
         case "train":
-            first, last = map(int, PROFILE.value)
-            if not run_training(config, workdir, (first, last)).finished:
+            first_step, last_step = map(int, PROFILE.value)
+            outcome = run_training(
+                config, workdir, (first_step, last_step), allow_changes=ALLOW_CHANGES.value
+            )
+            if not outcome.finished:
                 sys.exit(EXIT_STOPPED)
         case "eval":
             run_evaluation(config, workdir, step=STEP.value, split=SPLIT.value)
-        case "predict":
+        case "predict" if first:
             boxes = [[float(number) for number in box.split(",")] for box in BOX.value] or None
             output = Path(OUTPUT.value) if OUTPUT.value else workdir / "predictions"
             pictures = [Path(name) for name in [*IMAGES.value, *argv[1:]]]
             run_prediction(
                 config, workdir, pictures, boxes, output, step=STEP.value, inside=INSIDE.value
             )
-        case "export":
+        case "export" if first:
             output = Path(OUTPUT.value) if OUTPUT.value else workdir / "export"
             run_export(config, workdir, output, step=STEP.value)
 

@@ -1,18 +1,105 @@
 """How the project is parallelised, all of it: data-parallel replicas over every device.
 
 Each device holds a copy of the state and works on its own part of the batch; gradients, metrics
-and batch statistics are averaged over `AXIS`. The rest of the code sees only the functions below.
+and batch statistics are averaged over `AXIS`. Every process (one a host, or one a device) runs the
+same program on its own devices; the first one alone reads checkpoints and writes anything. The rest
+of the code sees only the functions below.
 """
 
+import os
+import pickle
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 AXIS = "devices"
 
 Tree = Any
+Result = TypeVar("Result")
+
+# How many processes srun and mpirun say that they started.
+PROCESS_COUNTS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+FINISH_TIMEOUT_S = 24 * 3600  # the other processes wait while the first one writes its reports
+
+
+def join_processes(
+    coordinator: str | None = None, processes: int | None = None, process_id: int | None = None
+) -> None:
+    """Makes this process one of several, before anything else is done with JAX.
+
+    Where no argument is given and neither `srun` nor `mpirun` started several processes, this one
+    stays alone and nothing happens. Arguments that are left out are found by
+    `jax.distributed.initialize` in the environment of SLURM, Open MPI, Kubernetes, a TPU pod…
+
+    Args:
+      coordinator: `host:port` of the first process, where that port is free; "auto" to find it in
+        an environment other than those two.
+      processes: how many there are.
+      process_id: which of them this one is, from 0.
+
+    Raises:
+      ValueError, RuntimeError: from JAX, if something is not found or the others are not reached.
+    """
+    several = any(int(os.environ.get(name, 1)) > 1 for name in PROCESS_COUNTS)
+    if not several and (coordinator, processes, process_id) == (None, None, None):
+        return
+    # Its service takes SIGTERM for itself; `er_jax.training.signals` has the processes agree.
+    jax.config.update("jax_enable_preemption_service", False)
+    jax.distributed.initialize(
+        None if coordinator == "auto" else coordinator,
+        processes,
+        process_id,
+        shutdown_timeout_seconds=FINISH_TIMEOUT_S,
+    )
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that speaks and writes."""
+    return jax.process_index() == 0
+
+
+def on_first_process(function: Callable[[], Result]) -> Result:
+    """What a function returns, or raises, on the first process; the others get it from there.
+
+    Args:
+      function: its result is of host arrays and whatever else can be pickled.
+    """
+    if jax.process_count() == 1:
+        return function()
+    result, error = None, None
+    if is_first_process():
+        try:
+            result = function()
+        except Exception as raised:
+            error = raised
+    content = np.frombuffer(pickle.dumps((result, error)), np.uint8)
+    length = int(multihost_utils.broadcast_one_to_all(np.int32(content.size)))
+    received = multihost_utils.broadcast_one_to_all(np.resize(content, length))
+    result, error = pickle.loads(received.tobytes())
+    if error is not None:
+        raise error
+    return result
+
+
+class AnyProcess:
+    """Tells all processes whether any of them raised a flag, each time the same answer to all.
+
+    With several processes the answer is one call late, so that nobody waits for a step under way.
+    """
+
+    def __init__(self) -> None:
+        self._any = jax.pmap(lambda flag: jax.lax.pmax(flag, AXIS), axis_name=AXIS)
+        self._asked: jax.Array | None = None
+
+    def __call__(self, flag: bool) -> bool:
+        """Every process has to call this, equally often."""
+        if jax.process_count() == 1:
+            return flag
+        before, self._asked = self._asked, self._any(replicate(np.int32(flag)))
+        return before is not None and bool(first_replica(before))
 
 
 def data_parallel(function: Callable, *, donate: Sequence[int] = ()) -> Callable:
@@ -28,7 +115,7 @@ def data_parallel(function: Callable, *, donate: Sequence[int] = ()) -> Callable
 
 
 def mean_over_devices(tree: Tree) -> Tree:
-    """The mean over all devices of all hosts, inside a `data_parallel` function."""
+    """The mean over all devices of all processes, inside a `data_parallel` function."""
     return jax.lax.pmean(tree, AXIS)
 
 
@@ -45,7 +132,7 @@ def replicate(tree: Tree) -> Tree:
 
 
 def first_replica(tree: Tree) -> Tree:
-    """The tree of this host's first device, without the device axis; no transfer to the host."""
+    """The tree of this process's first device, without the device axis; no transfer to the host."""
     return jax.tree.map(lambda x: x.addressable_data(0).reshape(x.shape[1:]), tree)
 
 

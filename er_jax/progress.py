@@ -18,6 +18,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from er_jax import parallel
+
 SECONDS_BETWEEN_LOG_LINES = 15.0
 
 
@@ -74,7 +76,7 @@ def progress_bar(title: str, total: int, unit: str, start: int = 0) -> Iterator[
       start: how many were done before, by an earlier run.
     """
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if not console.is_terminal or not parallel.is_first_process():
         yield Bar(title, total, unit, None, start)
         return
     columns = (

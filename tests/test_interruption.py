@@ -8,47 +8,74 @@ import sys
 import time
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
-from er_jax.jobs import EXIT_STOPPED
+from er_jax.jobs import EXIT_STOPPED, load_trained
 from er_jax.training.metric_log import read_metric_log
 
-EPOCHS = 6
+INTERRUPTIONS = 10
+EPOCHS = 12  # of 6 steps: more than ten interruptions are likely to see
 
 
-def command(workdir: Path, data_dir: Path) -> list[str]:
+def command(workdir: Path, data_dir: str) -> list[str]:
     return [
         *(sys.executable, "-m", "er_jax.main", "--config", "configs/tiny.py"),
         *("--workdir", str(workdir), f"--config.data_dir={data_dir}"),
-        *(f"--config.epochs={EPOCHS}", "--config.checkpoint.every_steps=3"),
+        *(f"--config.epochs={EPOCHS}", "--config.validation.every_epochs=3"),
+        *("--config.validation.stop_after=0", "--config.checkpoint.every_steps=4"),
     ]
 
 
-def logged(workdir: Path) -> list[dict]:
+def lines(workdir: Path) -> int:
     file = workdir / "metrics.jsonl"
-    entries = read_metric_log(file) if file.exists() else []
-    return [entry for entry in entries if "train/loss" in entry]
+    return file.read_bytes().count(b"\n") if file.exists() else 0
+
+
+def interrupt(process: subprocess.Popen, number: signal.Signals, workdir: Path, steps: int) -> int:
+    """Signals a run once it has logged some more steps; its exit code."""
+    wanted = lines(workdir) + steps
+    while process.poll() is None and lines(workdir) < wanted:
+        time.sleep(0.02)
+    process.send_signal(number)
+    return process.wait()
 
 
 @pytest.mark.slow
 def test_stopped_and_killed_it_ends_as_if_nothing_had_happened(
-    tmp_path, data_dir, compilation_cache
+    tmp_path, tiny_config, compilation_cache
 ):
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(compilation_cache)}
-    calm, rough = tmp_path / "calm", tmp_path / "rough"
-    subprocess.run(command(calm, data_dir), env=environment, check=True)
+    """Equal losses at every step also say that no sample is repeated or skipped."""
+    cache = {
+        "JAX_COMPILATION_CACHE_DIR": str(compilation_cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+    }
+    calm, rough = (tmp_path / name for name in ("calm", "rough"))
     chance = random.Random(0)
-    for attempt in range(8):
-        number = signal.SIGKILL if attempt % 2 else signal.SIGTERM
-        before = len(logged(rough))
-        process = subprocess.Popen(command(rough, data_dir), env=environment)
-        wanted = before + chance.randint(1, 4)
-        while process.poll() is None and len(logged(rough)) < wanted:
-            time.sleep(0.05)
-        process.send_signal(number)
-        code = process.wait()
-        if code == 0:
-            break
-        assert code == (EXIT_STOPPED if number == signal.SIGTERM else -signal.SIGKILL)
-    subprocess.run(command(rough, data_dir), env=environment, check=True)
-    assert logged(rough) == logged(calm)
+    with (tmp_path / "output.txt").open("w") as output:
+
+        def start(workdir: Path) -> subprocess.Popen:
+            return subprocess.Popen(
+                command(workdir, tiny_config.data_dir),
+                env=os.environ | cache,
+                stdout=output,
+                stderr=output,
+            )
+
+        assert start(calm).wait() == 0
+        for interruption in range(INTERRUPTIONS):
+            number = signal.SIGKILL if interruption % 2 else signal.SIGTERM
+            code = interrupt(start(rough), number, rough, chance.randint(1, 5))
+            assert code == (-signal.SIGKILL if number == signal.SIGKILL else EXIT_STOPPED)
+            print(
+                f"{number.name} after step {read_metric_log(rough / 'metrics.jsonl')[-1]['step']}"
+            )
+        assert start(rough).wait() == 0
+
+    metrics = [read_metric_log(workdir / "metrics.jsonl") for workdir in (calm, rough)]
+    assert metrics[0] == metrics[1]
+    assert lines(rough) > lines(calm)  # steps were lost to a kill, and done again
+    last = metrics[0][-1]["step"]
+    states = [load_trained(tiny_config, workdir, last) for workdir in (calm, rough)]
+    jax.tree.map(np.testing.assert_array_equal, *states)

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+import data_pipeline
 from er_jax.mano import HANDS, HandModel
 
 
@@ -22,6 +23,17 @@ def hand_model_facts(hands: HandModel) -> dict[str, Any]:
         "hand_model_files_sha256": files or None,
         "hand_model_sha256": digest.hexdigest(),
     }
+
+
+def code_facts() -> dict[str, str | None]:
+    """Which version of the code runs: a hash of its files, and the commit for people."""
+    packages = Path(__file__).parents[1], Path(data_pipeline.__file__).parent
+    digest = hashlib.sha256()
+    for package in packages:
+        for file in sorted(package.rglob("*.py")):
+            digest.update(file.relative_to(package.parent).as_posix().encode())
+            digest.update(file.read_bytes())
+    return {"sha256": digest.hexdigest(), "commit": _commit()}
 
 
 def software_facts() -> dict[str, Any]:

@@ -3,59 +3,62 @@
 A checkpoint is a folder named by its step with the items `model` (parameters and batch statistics,
 all that evaluation needs; their moving averages where the run keeps them), `optimizer` (its state,
 and the weights themselves where `model` has averages), `data` (JSON: the position of the data
-iterator) and `run` (JSON: the config and the history of validation).
+iterator) and `run` (JSON: see `er_jax.training.run_record`).
 """
 
-from collections.abc import Mapping
+import dataclasses
+import logging
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
-from data_pipeline.loader import BatchLoader
+from er_jax import parallel
 from er_jax.training.state import TrainState
 
 Tree = Any
+
+
+class CheckpointError(Exception):
+    """A checkpoint cannot be written or read; the message names it, the reason and the remedy."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """What a checkpoint holds."""
+
+    state: TrainState  # of host arrays
+    data: dict[str, Any]  # the position of the data iterator
+    run: dict[str, Any]  # see `er_jax.training.run_record`
 
 
 class Checkpoints:
     """The checkpoints below one folder: the newest few, and the best by its validation score.
 
     Saving goes on in the background; leaving the `with` block waits for it. A checkpoint gets its
-    name only when it is complete, so that a killed run leaves none that is not.
+    name only when it is complete, so that a killed run leaves none that is not. Of several
+    processes the first one saves; it alone may read (see `parallel.on_first_process`).
     """
 
     def __init__(self, folder: Path, *, keep: int = 2, read_only: bool = False):
-        policies = ocp.checkpoint_managers
-        newest = policies.LatestN(keep)
-        best = policies.BestN(
-            get_metric_fn=lambda metrics: metrics["score"],
-            reverse=True,
-            n=1,
-            keep_checkpoints_without_metrics=False,
-        )
         self.folder = folder.resolve()
-        self._manager = ocp.CheckpointManager(
-            self.folder,
-            item_handlers={
-                "model": ocp.StandardCheckpointHandler(),
-                "optimizer": ocp.StandardCheckpointHandler(),
-                "data": ocp.JsonCheckpointHandler(),
-                "run": ocp.JsonCheckpointHandler(),
-            },
-            options=ocp.CheckpointManagerOptions(
-                read_only=read_only,
-                preservation_policy=policies.AnyPreservationPolicy([newest, best]),
-            ),
-        )
+        self._manager: Any = None
+        if parallel.is_first_process():
+            self._manager = _open(self.folder, keep, read_only)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._manager.close()
+        if self._manager is not None:
+            with self._writing():
+                self._manager.close()
 
     def newest_step(self) -> int | None:
         """The step of the newest checkpoint, None where there is none."""
@@ -77,7 +80,7 @@ class Checkpoints:
     def save(
         self,
         state: TrainState,
-        data: BatchLoader,
+        data: Mapping[str, Any],
         run: Mapping[str, Any],
         score: float | None = None,
     ) -> None:
@@ -85,59 +88,77 @@ class Checkpoints:
 
         Args:
           state: one replica of the run's state.
-          data: the training loader, where it stands after that step.
-          run: plain JSON: the config and the history of validation.
+          data: plain JSON: where the training loader stands after that step.
+          run: plain JSON, see `er_jax.training.run_record`.
           score: the validation score, lower is better.
-        """
-        step = int(state.step)
-        if step in self._manager.all_steps():
-            if score is None or self._manager.metrics(step):
-                return
-            self._manager.delete(step)
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                model=ocp.args.StandardSave(_model_item(state.evaluated())),
-                optimizer=ocp.args.StandardSave(_optimizer_item(state)),
-                data=ocp.args.JsonSave(data.get_state()),
-                run=ocp.args.JsonSave(dict(run)),
-            ),
-            metrics=None if score is None else {"score": score},
-        )
 
-    def restore(self, step: int, like: TrainState, data: BatchLoader) -> TrainState:
-        """The state saved at a step; the training loader is set to where it stood then.
+        Raises:
+          CheckpointError: this one, or the one before, could not be written.
+        """
+        if self._manager is None:
+            return
+        step = int(state.step)
+        with self._writing():
+            if step in self._manager.all_steps():
+                if score is None or self._manager.metrics(step):
+                    return
+                self._manager.delete(step)
+            state = jax.device_get(state)
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    model=ocp.args.StandardSave(_model_item(state.evaluated())),
+                    optimizer=ocp.args.StandardSave(_optimizer_item(state)),
+                    data=ocp.args.JsonSave(dict(data)),
+                    run=ocp.args.JsonSave(dict(run)),
+                ),
+                metrics=None if score is None else {"score": score},
+            )
+
+    def restore_newest(
+        self, like: TrainState, check: Callable[[Mapping[str, Any], Path], None]
+    ) -> Saved | None:
+        """The newest checkpoint that is not damaged; None where there is none at all.
+
+        Damaged ones that are newer get `.damaged` behind their name.
 
         Args:
-          step: one of the saved steps.
           like: a state of the same shapes.
-          data: a training loader of the same data.
+          check: gets `Saved.run` and the checkpoint's folder; raises where the run cannot go on
+            from it.
+
+        Raises:
+          CheckpointError: all of them are damaged.
+          ValueError: from `check`.
         """
-        items = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                model=ocp.args.StandardRestore(_model_item(like)),
-                optimizer=ocp.args.StandardRestore(_optimizer_item(like)),
-                data=ocp.args.JsonRestore(),
-            ),
-        )
-        data.set_state(items.data)
-        evaluated = items.model["params"], items.model["batch_stats"]
-        trained = items.optimizer.get("trained", items.model)
-        return TrainState(
-            step=jnp.asarray(step, jnp.int32),
-            params=trained["params"],
-            batch_stats=trained["batch_stats"],
-            optimizer=items.optimizer["state"],
-            average=evaluated if like.average else (),
-        )
+        damaged: dict[Path, CheckpointError] = {}
+        for step in reversed(self.steps()):
+            folder = self.folder / str(step)
+            try:
+                run = self.read_run(step)
+                check(run, folder)
+                saved = Saved(*self._restore(step, like), run)
+            except CheckpointError as error:
+                damaged[folder] = error
+            else:
+                self._set_aside(damaged, step)
+                return saved
+        if damaged:
+            reasons = "\n".join(map(str, damaged.values()))
+            raise CheckpointError(
+                f"{reasons}\nThere is none besides. Bring one back from a copy, or begin again "
+                "with another --workdir."
+            )
+        return None
 
     def restore_model(self, step: int, like: TrainState) -> TrainState:
-        """The parameters and batch statistics saved at a step, without what only training needs."""
-        item = jax.tree.map(ocp.utils.to_shape_dtype_struct, _model_item(like))
-        model = self._manager.restore(
-            step, args=ocp.args.Composite(model=ocp.args.StandardRestore(item))
-        ).model
+        """The parameters and batch statistics saved at a step, without what only training needs.
+
+        Raises:
+          CheckpointError: they cannot be read.
+        """
+        items = self._read(step, model=ocp.args.StandardRestore(_model_item(_on_host(like))))
+        model = items.model
         return TrainState(
             step=jnp.asarray(step, jnp.int32),
             params=model["params"],
@@ -153,8 +174,91 @@ class Checkpoints:
         return self._manager.restore(step, args=arguments).model
 
     def read_run(self, step: int) -> dict[str, Any]:
-        """What was said of the run when it was saved at a step."""
-        return self._manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore())).run
+        """What was said of the run when it was saved at a step.
+
+        Raises:
+          CheckpointError: it cannot be read.
+        """
+        return self._read(step, run=ocp.args.JsonRestore()).run
+
+    def _restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        like = _on_host(like)
+        items = self._read(
+            step,
+            model=ocp.args.StandardRestore(_model_item(like)),
+            optimizer=ocp.args.StandardRestore(_optimizer_item(like)),
+            data=ocp.args.JsonRestore(),
+        )
+        evaluated = items.model["params"], items.model["batch_stats"]
+        trained = items.optimizer.get("trained", items.model)
+        state = TrainState(
+            step=jnp.asarray(step, jnp.int32),
+            params=trained["params"],
+            batch_stats=trained["batch_stats"],
+            optimizer=items.optimizer["state"],
+            average=evaluated if like.average else (),
+        )
+        return state, items.data
+
+    def _read(self, step: int, **items: ocp.args.CheckpointArgs) -> Any:
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(**items))
+        except Exception as error:  # Orbax passes on whatever its readers raise
+            raise CheckpointError(
+                f"checkpoint {self.folder / str(step)} cannot be read: {_first_line(error)}"
+            ) from error
+
+    def _set_aside(self, damaged: Mapping[Path, CheckpointError], used: int) -> None:
+        """Makes room for the checkpoints that will be written again, and says so."""
+        for folder, error in damaged.items():
+            aside = folder.rename(folder.with_name(f"{folder.name}.damaged"))
+            logging.warning("%s\nIt is %s now; going on from step %d.", error, aside.name, used)
+        if damaged:
+            self._manager.reload()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # Orbax passes on whatever its writers raise
+            raise CheckpointError(
+                f"cannot write a checkpoint below {self.folder}: {_first_line(error)}. Those that "
+                "are there are whole. Is the disk or the quota full? Make room, and run the same "
+                "command again: it goes on from the newest."
+            ) from error
+
+
+def _open(folder: Path, keep: int, read_only: bool) -> ocp.CheckpointManager:
+    if not read_only:
+        folder.mkdir(parents=True, exist_ok=True)
+    first_process = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
+    arrays = ocp.StandardCheckpointHandler(multiprocessing_options=first_process)
+    policies = ocp.checkpoint_managers
+    score = operator.itemgetter("score")
+    best = policies.BestN(
+        get_metric_fn=score,
+        reverse=True,
+        n=1,
+        keep_checkpoints_without_metrics=False,
+    )
+    return ocp.CheckpointManager(
+        folder,
+        item_handlers={
+            "model": arrays,
+            "optimizer": arrays,
+            "data": ocp.JsonCheckpointHandler(),
+            "run": ocp.JsonCheckpointHandler(),
+        },
+        options=ocp.CheckpointManagerOptions(
+            create=False,
+            cleanup_tmp_directories=not read_only,
+            read_only=read_only,
+            multiprocessing_options=first_process,
+            best_fn=score,  # without it Orbax writes no scores to the disk
+            best_mode="min",
+            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
+        ),
+    )
 
 
 def _model_item(state: TrainState) -> Tree:
@@ -164,3 +268,12 @@ def _model_item(state: TrainState) -> Tree:
 def _optimizer_item(state: TrainState) -> Tree:
     trained = {"trained": _model_item(state)} if state.average else {}
     return {"state": state.optimizer} | trained
+
+
+def _on_host(state: TrainState) -> TrainState:
+    """Host arrays of the same shapes, of any content: Orbax then restores to the host."""
+    return jax.tree.map(lambda x: np.empty(x.shape, x.dtype), state)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:300]

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import logging
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from er_jax.training.monitor import Monitor
 from er_jax.training.optimization import make_optimizer
 from er_jax.training.pace import Pace, Speed
 from er_jax.training.profile import Profile
-from er_jax.training.run_record import check_same_run, run_record
+from er_jax.training.run_record import check_same_run, made_with, run_record
 from er_jax.training.signals import stop_on_signal
 from er_jax.training.skipped_updates import SkippedUpdates
 from er_jax.training.state import create_state
@@ -38,19 +39,28 @@ class Outcome:
     scores: tuple[tuple[int, float], ...]  # step and validation score of the whole run
 
 
-def train(config: ConfigDict, workdir: Path, profile: tuple[int, int] = (0, 0)) -> Outcome:
+def train(
+    config: ConfigDict,
+    workdir: Path,
+    profile: tuple[int, int] = (0, 0),
+    *,
+    allow_changes: bool = False,
+) -> Outcome:
     """Trains until the config's last epoch, or its early stop, going on with what `workdir` holds.
 
     A checkpoint is written at the end of every epoch, every `config.checkpoint.every_steps` steps,
-    and after the step under way when SIGINT or SIGTERM arrives.
+    and after the step under way when SIGINT or SIGTERM arrives at any of the processes.
 
     Args:
       config: of the run.
-      workdir: its folder.
+      workdir: folder of the run; with several processes the first one's counts.
       profile: the first and the last step to trace.
+      allow_changes: goes on even if `workdir` holds a run with other settings, code or data.
 
     Raises:
-      ValueError: if `workdir` holds a run with another config; names the differences.
+      RunMismatchError: it holds such a run; names the differences.
+      CheckpointError: a checkpoint cannot be written, or none of them can be read.
+      DataError: samples cannot be read.
       FloatingPointError: if more updates were skipped than `config.skipped_updates_limit`.
     """
     parallel.check_batch_size(config.batch_size, config.optimizer.accumulation)
@@ -63,6 +73,8 @@ def train(config: ConfigDict, workdir: Path, profile: tuple[int, int] = (0, 0)) 
     train_step = make_train_step(config, optimizer, learning_rate)
     averaged = config.optimizer.average_decay > 0
     state = create_state(net_config, optimizer, config.seed, averaged=averaged)
+    record = run_record(config, made_with(config, hands))
+    check = functools.partial(check_same_run, now=record, allow_changes=allow_changes)
 
     with (
         contextlib.closing(data),
@@ -75,12 +87,11 @@ def train(config: ConfigDict, workdir: Path, profile: tuple[int, int] = (0, 0)) 
         skipped = SkippedUpdates(workdir, config.skipped_updates_limit, stop)
         monitor = Monitor(config, log, pace, skipped)
         validation = Validation(config, hands, epoch_steps, log, stop)
-        if (newest := checkpoints.newest_step()) is not None:
-            record = checkpoints.read_run(newest)
-            check_same_run(record, config, checkpoints.folder / str(newest))
-            state = checkpoints.restore(newest, state, data)
-            validation.history = record["validation"]
-            logging.info("Going on from step %d of %s", newest, checkpoints.folder)
+        saved = parallel.on_first_process(lambda: checkpoints.restore_newest(state, check))
+        if saved:
+            state, validation.history = saved.state, saved.run["validation"]
+            data.set_state(saved.data)
+            logging.info("Going on from step %d of %s", state.step, checkpoints.folder)
         else:
             state = with_initial_weights(config, state)
         step = int(state.step)
@@ -89,13 +100,15 @@ def train(config: ConfigDict, workdir: Path, profile: tuple[int, int] = (0, 0)) 
         with progress_bar("Training", last_step, "steps", start=step) as bar:
             while True:
                 due = step % epoch_steps == 0 or step % config.checkpoint.every_steps == 0
-                if due or stop.requested:
+                if stop.poll() or due:
                     monitor.flush()
                 score = validation(step, state) if validation.is_due(step) else None
                 if step and (score is not None or due or stop.requested):
-                    record = run_record(config, validation.history)
-                    checkpoints.save(parallel.first_replica(state), data, record, score)
-                if step >= last_step or validation.stopped_improving or stop.requested:
+                    record["validation"] = validation.history
+                    place = data.get_state()
+                    checkpoints.save(parallel.first_replica(state), place, record, score)
+                ended = step >= last_step or validation.stopped_improving
+                if ended or stop.requested:
                     break
                 step += 1
                 batch = pace.read(data)
@@ -108,4 +121,5 @@ def train(config: ConfigDict, workdir: Path, profile: tuple[int, int] = (0, 0)) 
     if stop.error is not None:
         raise stop.error
     scores = tuple((entry["step"], entry["score"]) for entry in validation.history)
-    return Outcome(not stop.requested, step, pace.total, skipped.count, scores)
+    finished = ended and not validation.is_due(step)
+    return Outcome(finished, step, pace.total, skipped.count, scores)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -9,6 +10,8 @@ from typing import Self
 import numpy as np
 from jaxtyping import UInt8
 from tensorboardX import SummaryWriter
+
+from er_jax.parallel import is_first_process
 
 
 class MetricLog:
@@ -20,8 +23,11 @@ class MetricLog:
     """
 
     def __init__(self, workdir: Path):
-        self._lines = (workdir / "metrics.jsonl").open("a", encoding="utf-8")
-        self._tensorboard = SummaryWriter(str(workdir / "tensorboard"))
+        """Opens the log of a run; of several processes the first one writes."""
+        writes = is_first_process()
+        lines = workdir / "metrics.jsonl" if writes else Path(os.devnull)
+        self._lines = lines.open("a", encoding="utf-8")
+        self._tensorboard = SummaryWriter(str(workdir / "tensorboard"), write_to_disk=writes)
 
     def __enter__(self) -> Self:
         return self

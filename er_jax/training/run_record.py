@@ -1,11 +1,20 @@
 """What a checkpoint says of the run it belongs to, and whether a run may go on from it."""
 
 import json
-from collections.abc import Mapping, Sequence, Set
+import logging
+from collections.abc import Collection, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
+
+from data_pipeline.datasets import dataset_facts
+from er_jax.inputs import training_datasets
+from er_jax.mano import HandModel
+from er_jax.report.provenance import code_facts, hand_model_facts
+
+Record = Mapping[str, Any]
+"""Plain JSON: the run's `config`, what it was `made_with`, and the history of `validation`."""
 
 # Config fields that may differ between the parts of one run: they change where it reads, how long
 # it lasts and what it reports, not what a step computes.
@@ -24,53 +33,93 @@ NOT_THE_NETWORK = (
 )
 
 
-def run_record(config: ConfigDict, validation: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Plain JSON of a run: its config and the history of its validation."""
-    return {"config": json.loads(config.to_json_best_effort()), "validation": list(validation)}
+class RunMismatchError(ValueError):
+    """A checkpoint belongs to another run than the one that is to go on from it."""
 
 
-def check_same_run(record: Mapping[str, Any], config: ConfigDict, checkpoint: Path) -> None:
-    """Makes sure that a checkpoint's run and a config agree in all that a step computes.
+def run_record(config: ConfigDict, made_with: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The record of a run that was not validated yet; see `made_with`."""
+    return {
+        "config": json.loads(config.to_json_best_effort()),
+        "made_with": dict(made_with or {}),
+        "validation": [],
+    }
+
+
+def made_with(config: ConfigDict, hands: HandModel) -> dict[str, Any]:
+    """Which code, hand model and data a run computes with."""
+    return {
+        "code": code_facts(),
+        "hands": hand_model_facts(hands),
+        "data": dataset_facts(config.data_dir, training_datasets(config)),
+    }
+
+
+def check_same_run(
+    saved: Record, checkpoint: Path, *, now: Record, allow_changes: bool = False
+) -> None:
+    """Makes sure that a checkpoint's run is the one that goes on: config, code, hands and data.
+
+    Args:
+      saved: of the checkpoint.
+      checkpoint: its folder.
+      now: of the run that is to go on.
+      allow_changes: only warns of differences.
 
     Raises:
-      ValueError: with every field that differs.
+      RunMismatchError: with all that differs.
     """
-    parts = sorted({*record["config"], *config} - {*MAY_CHANGE})
-    _check(record, config, checkpoint, parts, {f"data.{name}" for name in MAY_CHANGE_IN_DATA})
+    parts = sorted({*saved["config"], *now["config"]} - {*MAY_CHANGE})
+    free = {f"data.{name}" for name in MAY_CHANGE_IN_DATA}
+    differences = _config_differences(saved, now, parts, free)
+    made, makes = _flat(saved.get("made_with", {})), _flat(now["made_with"])
+    differences += _differences(made, makes, {*made, *makes} - {"code.commit"})
+    if differences and allow_changes:
+        logging.warning("Going on from %s in spite of:\n%s", checkpoint, "\n".join(differences))
+    elif differences:
+        raise RunMismatchError(
+            f"checkpoint {checkpoint} belongs to a run with other settings, code or data:\n"
+            + "\n".join(differences)
+            + f"\nIts code's commit: {made.get('code.commit')}; now: {makes['code.commit']}.\n"
+            "Use what it was made with, or another --workdir; or go on nevertheless with "
+            "--allow_changes."
+        )
 
 
-def check_same_network(record: Mapping[str, Any], config: ConfigDict, checkpoint: Path) -> None:
+def check_same_network(saved: Record, config: ConfigDict, checkpoint: Path) -> None:
     """Makes sure that a checkpoint's network is the config's.
 
     Raises:
-      ValueError: with every field that differs.
+      RunMismatchError: with every field that differs.
     """
-    ignored = {f"model.{name}" for name in NOT_THE_NETWORK}
-    _check(record, config, checkpoint, ["model", "depth_box_m"], ignored)
+    free = {f"model.{name}" for name in NOT_THE_NETWORK}
+    differences = _config_differences(saved, run_record(config), ["model", "depth_box_m"], free)
+    if differences:
+        raise RunMismatchError(
+            f"checkpoint {checkpoint} is of another network:\n"
+            + "\n".join(differences)
+            + "\nUse the config that it was trained with."
+        )
 
 
-def _check(
-    record: Mapping[str, Any],
-    config: ConfigDict,
-    checkpoint: Path,
-    parts: Sequence[str],
-    ignored: Set[str],
-) -> None:
-    saved, now = (
-        _flat({part: whole.get(part) for part in parts})
-        for whole in (record["config"], run_record(config, ())["config"])
+def _config_differences(
+    saved: Record, now: Record, parts: Sequence[str], free: Set[str]
+) -> list[str]:
+    there, here = (
+        _flat({"config": {part: record["config"].get(part) for part in parts}})
+        for record in (saved, now)
     )
-    differences = [
-        f"  config.{name}: {saved.get(name)!r} there, {now.get(name)!r} now"
-        for name in sorted({*saved, *now} - ignored)
+    return _differences(there, here, {*there, *here} - {f"config.{name}" for name in free})
+
+
+def _differences(
+    saved: Mapping[str, Any], now: Mapping[str, Any], names: Collection[str]
+) -> list[str]:
+    return [
+        f"  {name}: {saved.get(name)!r} there, {now.get(name)!r} now"
+        for name in sorted(names)
         if saved.get(name) != now.get(name)
     ]
-    if differences:
-        raise ValueError(
-            f"checkpoint {checkpoint} belongs to a run with another config:\n"
-            + "\n".join(differences)
-            + "\nUse the same config, or another --workdir."
-        )
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

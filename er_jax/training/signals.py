@@ -7,18 +7,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from er_jax.parallel import AnyProcess
+
 
 @dataclasses.dataclass
 class Stop:
-    """Whether somebody asked for the end."""
+    """Whether somebody asked for the end, of whichever process."""
 
-    requested: bool = False
+    asked: bool = False  # this process
+    requested: bool = False  # any process, as all of them agreed at the newest `poll`
     error: Exception | None = None  # to be raised when all is saved
+    _any_process: AnyProcess = dataclasses.field(default_factory=AnyProcess, repr=False)
+
+    def poll(self) -> bool:
+        """Has all processes agree whether to stop; each of them must call it equally often."""
+        self.requested = self.requested or self._any_process(self.asked)
+        return self.requested
 
 
 @contextmanager
 def stop_on_signal() -> Iterator[Stop]:
-    """Within the block a first SIGINT or SIGTERM sets `requested`; a second acts as always."""
+    """Within the block a first SIGINT or SIGTERM asks for a stop; a second acts as always."""
     stop = Stop()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -27,7 +36,7 @@ def stop_on_signal() -> Iterator[Stop]:
             signal.signal(number, handler)
 
     def request(number: int, frame: FrameType | None) -> None:
-        stop.requested = True
+        stop.asked = True
         restore()
         logging.warning(
             "%s: saving a checkpoint and stopping; once more to stop at once without saving.",

@@ -105,5 +105,5 @@ class _UntilStopped:
     def __iter__(self) -> Iterator[Batch]:
         for batch in self.split:
             yield batch
-            if self.stop.requested:
+            if self.stop.poll():
                 return
