@@ -1,0 +1,96 @@
+"""Training with several processes: they find each other, agree, and end as one process does."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from er_jax.jobs import EXIT_STOPPED, load_trained
+from er_jax.training.metric_log import read_metric_log
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def start(
+    workdir: Path, data_dir: str, cache: Path, output: Path, *, devices: int, processes: int = 1
+) -> list[subprocess.Popen]:
+    """The processes of a training, each with so many virtual CPU devices, in a SLURM-like step."""
+    base = os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PLATFORMS": "cpu",
+        "JAX_NUM_CPU_DEVICES": str(devices),
+    }
+    step = {
+        "SLURM_JOB_ID": "7",
+        "SLURM_STEP_NODELIST": "127.0.0.1",
+        "SLURM_NTASKS": str(processes),
+        "SLURM_STEP_NUM_TASKS": str(processes),
+        "JAX_COORDINATOR_PORT": str(free_port()),
+    }
+    command = [
+        *(sys.executable, "-m", "er_jax.main", "--config", "configs/tiny.py"),
+        *("--workdir", str(workdir), f"--config.data_dir={data_dir}"),
+        *("--config.epochs=4", "--config.validation.stop_after=0"),
+        "--config.checkpoint.every_steps=100",
+    ]
+    started = []
+    for rank in range(processes):
+        own = {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)}
+        with output.open("a") as file:
+            environment = base | step | own if processes > 1 else base
+            started.append(subprocess.Popen(command, env=environment, stdout=file, stderr=file))
+    return started
+
+
+def finish(processes: list[subprocess.Popen]) -> list[int]:
+    try:
+        return [process.wait(timeout=1500) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_and_one_goes_on_from_their_checkpoint(
+    tmp_path, tiny_config, compilation_cache
+):
+    where = tiny_config.data_dir, compilation_cache, tmp_path / "output.txt"
+    assert finish(start(tmp_path / "one", *where, devices=1)) == [0]
+    two = start(tmp_path / "two", *where, devices=2, processes=2)
+    log = tmp_path / "two/metrics.jsonl"
+    while all(process.poll() is None for process in two) and not (
+        log.exists() and log.read_bytes().count(b"\n") >= 8
+    ):
+        time.sleep(0.1)
+    two[1].send_signal(signal.SIGTERM)  # at one of them only
+    assert finish(two) == [EXIT_STOPPED] * 2, where[2].read_text()
+    stopped_at = read_metric_log(log)[-1]["step"]
+    assert (tmp_path / f"two/checkpoints/{stopped_at}").is_dir()
+    assert finish(start(tmp_path / "two", *where, devices=1)) == [0], where[2].read_text()
+
+    one, two_and_one = (
+        read_metric_log(tmp_path / name / "metrics.jsonl") for name in ("one", "two")
+    )
+    assert [entry["step"] for entry in one] == [entry["step"] for entry in two_and_one]
+    for ours, theirs in zip(one, two_and_one, strict=True):
+        np.testing.assert_allclose(
+            ours.get("train/loss", 0), theirs.get("train/loss", 0), rtol=0.02
+        )
+    assert len(list((tmp_path / "two/tensorboard").glob("events*"))) == 2  # a start each
+    last = int(one[-1]["step"])
+    for ours, theirs in zip(
+        *(jax.tree.leaves(load_trained(tiny_config, tmp_path / n, last)) for n in ("one", "two")),
+        strict=True,
+    ):
+        assert np.shape(ours) == np.shape(theirs)
