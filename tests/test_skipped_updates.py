@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from data_pipeline import samples
+from data_pipeline.augmentation import Augmentation
 from er_jax.inputs import steps_in_epoch, train_loader
 from er_jax.training.checkpoints import Checkpoints
 from er_jax.training.loop import train
@@ -14,13 +15,13 @@ from er_jax.training.metric_log import read_metric_log
 
 @pytest.fixture
 def poisoned_id(tiny_config, monkeypatch):
-    """The id of a sample whose joints are not finite, whenever it is read."""
+    """The id of a training sample whose joints are not finite, whenever it is read."""
     poisoned = int(next(train_loader(tiny_config))["annotation_id"][2])
     prepare_sample = samples.prepare_sample
 
-    def poison(record, *rest):
-        sample = prepare_sample(record, *rest)
-        if record["annotation_id"] == poisoned:
+    def poison(record, augmentation, input_size):
+        sample = prepare_sample(record, augmentation, input_size)
+        if record["annotation_id"] == poisoned and augmentation != Augmentation():
             sample["joint_world_mm"][0, 5] = np.nan
         return sample
 
@@ -42,7 +43,7 @@ def test_a_poisoned_sample(tiny_config, poisoned_id, tmp_path):
     assert outcome.skipped == 2
 
     entries = [json.loads(line) for line in file.read_text().splitlines()]
-    assert [entry["step"] // epoch_steps for entry in entries] == [0, 1]  # once an epoch
+    assert [(entry["step"] - 1) // epoch_steps for entry in entries] == [0, 1]  # once an epoch
     for entry in entries:
         assert poisoned_id in entry["annotation_ids"]
         assert entry["not_finite"] == {"joint_world_mm": [poisoned_id]}
