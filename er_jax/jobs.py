@@ -38,9 +38,9 @@ EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again; for the others see `e
 
 def prepare(workdir: Path) -> None:
     """Makes a run's folder, has the log and compiled programs kept there, and chooses kernels."""
+    choose_cpu_kernels()
     workdir.mkdir(parents=True, exist_ok=True)
     log_to(workdir / "log.txt")
-    choose_cpu_kernels()
     keep_programs_in(workdir / "compiled")
 
 
