@@ -21,6 +21,7 @@ from er_jax.models import ERConfig, ERNet
 from er_jax.models.describe import describe
 from er_jax.models.inference import export_program
 from er_jax.models.params import export_network
+from er_jax.network_predictions import export_predictions
 from er_jax.pictures import draw_loss_curve, write_picture
 from er_jax.prediction import predict_pictures
 from er_jax.report.from_checkpoint import evaluate_network, report_on_checkpoint
@@ -131,7 +132,12 @@ def load_network(config: ConfigDict, workdir: Path, step: int | None) -> ERNet:
 
 
 def run_evaluation(
-    config: ConfigDict, workdir: Path, *, step: int | None, split: str | None
+    config: ConfigDict,
+    workdir: Path,
+    *,
+    step: int | None,
+    split: str | None,
+    predictions: Path | None = None,
 ) -> Path:
     """Evaluates a checkpoint, and beside it the training set's mean hands, on a split.
 
@@ -139,6 +145,13 @@ def run_evaluation(
     protocol with where it comes from (JSON), a report of them with breakdowns and samples (HTML, in
     a folder of its own), a sheet of samples with truth beside prediction, and the loss curve. Of
     several processes each evaluates its part of the samples, and the first one does the rest.
+
+    Args:
+      config: of the run.
+      workdir: the run's folder.
+      step: of the checkpoint; None: the best by validation.
+      split: to evaluate on; None: the config's test split.
+      predictions: also writes the network's predictions to this file.
 
     Returns:
       The JSON file.
@@ -178,6 +191,8 @@ def run_evaluation(
         for name in {MEAN_HANDS} & constants.keys()
     }
     draw_loss_curve(workdir / "metrics.jsonl", folder / "loss.png", levels)
+    if predictions is not None:
+        export_predictions(config, workdir.name, state, hands, name, predictions)
     Console().print(f"Numbers and pictures are in {folder}", soft_wrap=True)
     return results
 

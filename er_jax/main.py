@@ -41,6 +41,9 @@ MODE = flags.DEFINE_enum("mode", "train", MODES, "what to do")
 STEP = flags.DEFINE_integer("step", None, "checkpoint to use; None: the best")
 PROFILE = flags.DEFINE_list("profile", ["0", "0"], "first,last training step to trace")
 SPLIT = flags.DEFINE_string("split", None, "split to evaluate; None: config.data.test_split")
+PREDICTIONS = flags.DEFINE_string(
+    "predictions", None, "with --mode=eval: file to write the network's predictions to"
+)
 IMAGES = flags.DEFINE_multi_string(
     "images", [], "a picture to predict, as often as wanted; or name them without a flag"
 )
@@ -87,7 +90,8 @@ def run(argv: list[str]) -> None:
             if not outcome.finished:
                 sys.exit(EXIT_STOPPED)
         case "eval":
-            run_evaluation(config, workdir, step=STEP.value, split=SPLIT.value)
+            file = Path(PREDICTIONS.value) if PREDICTIONS.value else None
+            run_evaluation(config, workdir, step=STEP.value, split=SPLIT.value, predictions=file)
         case "predict" if first:
             boxes = [[float(number) for number in box.split(",")] for box in BOX.value] or None
             output = Path(OUTPUT.value) if OUTPUT.value else workdir / "predictions"

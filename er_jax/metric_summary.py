@@ -5,7 +5,7 @@ no sample contributed to is None with count 0, never NaN.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -34,6 +34,7 @@ ERRORS_MM = tuple(
     for subset in SUBSETS
 )
 Values = np.ndarray | Array
+Tree = TypeVar("Tree")
 
 
 def collect(batches: Iterable[SampleErrors]) -> SampleErrors:
@@ -48,11 +49,15 @@ def collect(batches: Iterable[SampleErrors]) -> SampleErrors:
     return jax.tree.map(lambda *parts: np.concatenate(parts), *tables)
 
 
-def across_hosts(errors: SampleErrors) -> SampleErrors:
-    """The samples of all hosts, on every host; hosts may have different numbers of them."""
+def across_hosts(samples: Tree) -> Tree:
+    """The samples of all hosts, on every host; hosts may have different numbers of them.
+
+    Args:
+        samples: a tree of arrays whose first axis is that of the samples.
+    """
     if jax.process_count() == 1:
-        return errors
-    count = len(np.asarray(errors.sample_mask))
+        return samples
+    count = len(jax.tree.leaves(samples)[0])
     counts = multihost_utils.process_allgather(np.array(count))
 
     def gather(values: Values) -> np.ndarray:
@@ -60,7 +65,7 @@ def across_hosts(errors: SampleErrors) -> SampleErrors:
         parts = multihost_utils.process_allgather(np.pad(np.asarray(values), padding))
         return np.concatenate([part[:n] for part, n in zip(parts, counts, strict=True)])
 
-    return jax.tree.map(gather, errors)
+    return jax.tree.map(gather, samples)
 
 
 def select(errors: SampleErrors, samples: Any) -> SampleErrors:

@@ -25,10 +25,13 @@ from er_jax.jobs import (
     run_prediction,
 )
 from er_jax.mano import load_hands
+from er_jax.methods import evaluate_methods, predictions_method
+from er_jax.metric_summary import headline, summarize
 from er_jax.models import ERConfig, ERNet
 from er_jax.models.inference import Reconstructor
 from er_jax.models.params import import_network, named_variables
 from er_jax.prediction import output_names
+from er_jax.predictions_file import read_predictions
 from er_jax.training.checkpoints import Checkpoints
 from er_jax.training.initial_weights import with_initial_weights
 from er_jax.training.loop import train
@@ -178,9 +181,10 @@ def assert_equal(ours, theirs):
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
-def test_evaluation_names_its_numbers_and_draws(run):
+def test_evaluation_names_its_numbers_and_draws(run, tmp_path):
     config, workdir = run
-    results = run_evaluation(config, workdir, step=None, split=None)
+    exported = tmp_path / "exported.npz"
+    results = run_evaluation(config, workdir, step=None, split=None, predictions=exported)
     content = json.loads(results.read_text())
     assert content["provenance"]["split"] == config.data.test_split
     assert len(content["provenance"]["hand_model_sha256"]) == 64
@@ -188,6 +192,12 @@ def test_evaluation_names_its_numbers_and_draws(run):
         error = protocols["scale_aligned"]["MPJPE"]["all"]
         assert error["count"] > 0
         assert error["value"] > 0
+    split = AnnotatedSplit(config.data_dir, config.data.dataset, config.data.test_split)
+    hands = load_hands(None)
+    method = predictions_method(read_predictions(exported), split, hands, trust=True)
+    again = summarize(evaluate_methods([method], split, hands)[0].errors)
+    here = headline(content["results"]["network"], HEADLINE)
+    assert headline(again, HEADLINE) == pytest.approx(here, rel=1e-5)
     assert cv2.imread(str(results.with_suffix(".png"))).shape[1] == 5 * 224
     assert cv2.imread(str(results.parent / "loss.png")) is not None
 
