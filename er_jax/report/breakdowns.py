@@ -1,12 +1,12 @@
 """Errors by what may have caused them: overlap, distance, visibility, camera, sequence."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from er_jax.metric_summary import headline, select, summarize
+from er_jax.metric_summary import select, summarize
 from er_jax.report.evaluated import Evaluated
 
 METRICS = (
@@ -27,7 +27,7 @@ class Breakdown:
     Attributes:
         trait: what they are grouped by, as a machine names it.
         title: as a reader does.
-        groups: label → {"samples": number, metric path → value or None}, in the traits' order.
+        groups: label → {"samples": number, metric path → {"value", "count"}}, in the traits' order.
     """
 
     trait: str
@@ -86,9 +86,18 @@ def _groups(
     groups = {}
     for label, mask in masks:
         if mask.any():
-            numbers = headline(summarize(select(method.errors, mask)), METRICS)
-            groups[label] = {"samples": int(mask.sum()), **numbers}
+            summary = summarize(select(method.errors, mask))
+            groups[label] = {
+                "samples": int(mask.sum()),
+                **{metric: _number(summary, metric) for metric in METRICS},
+            }
     return groups
+
+
+def _number(summary: Mapping[str, Any], metric: str) -> dict[str, Any]:
+    protocol, name, subset = metric.split("/")
+    number = summary[protocol][name][subset]
+    return {"value": number["value"], "count": number["count"]}
 
 
 def _binned(method: Evaluated, bins: _Bins) -> Iterator[tuple[str, np.ndarray]]:

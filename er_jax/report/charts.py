@@ -55,7 +55,7 @@ def breakdown_chart(breakdown: Breakdown, metrics: Sequence[str]) -> str:
     figure = Figure(figsize=(8.4, 0.42 * len(groups) + 0.9), layout="constrained")
     axes = figure.add_subplot(xlabel="mm")
     for index, (metric, colour) in enumerate(zip(metrics, _colours(len(metrics)), strict=True)):
-        lengths = [group[metric] or 0 for group in groups.values()]
+        lengths = [group[metric]["value"] or 0 for group in groups.values()]
         places = np.arange(len(groups)) + (index - (len(metrics) - 1) / 2) * thick
         axes.barh(places, lengths, thick, label=metric, color=colour)
     labels = [f"{label} ({group['samples']:,})" for label, group in groups.items()]
@@ -122,11 +122,11 @@ def _joint_bar(axes: Axes, place: np.ndarray, name: str, error_mm: float, limit_
     axes.plot(*place, marker="o", markersize=2.5, color="#333333")
     axes.annotate(
         f"{error_mm:.1f}",
-        (place[0] + length, place[1]),
-        xytext=(2, 0),
+        (place[0], place[1] + height / 2),
+        xytext=(-2, 1),  # above the bar: beside it the next knuckle is too near
         textcoords="offset points",
-        va="center",
-        fontsize=7,
+        va="bottom",
+        fontsize=6.5,
         gid=name,
     )
 

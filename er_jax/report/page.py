@@ -183,11 +183,11 @@ def _breakdown_section(main: str, broken_down: Sequence[Breakdown]) -> str:
     for breakdown in broken_down:
         shown, note = _shown_groups(breakdown)
         parts.append(f"<h3>{escape(breakdown.title)}</h3><p class='note'>{note}</p>")
-        charted = [m for m in _CHARTED if any(g[m] is not None for g in shown.groups.values())]
+        charted = [m for m in _CHARTED if any(g[m]["count"] for g in shown.groups.values())]
         if charted:
             parts.append(breakdown_chart(shown, charted))
         rows = [
-            [escape(label), f"{group['samples']:,}", *(_mm(group[metric]) for metric in METRICS)]
+            [escape(label), f"{group['samples']:,}", *(_value(group[metric]) for metric in METRICS)]
             for label, group in shown.groups.items()
         ]
         head = [f"{m}<br><small>{p}, {s}</small>" for p, m, s in (x.split("/") for x in METRICS)]

@@ -62,9 +62,10 @@ def _summary_rows(summary: Mapping[str, Any]) -> Iterator[tuple]:
 
 def _breakdown_rows(breakdown: Breakdown) -> Iterator[tuple]:
     for label, group in breakdown.groups.items():
-        for metric, value in group.items():
+        for metric, number in group.items():
             if metric != "samples":
-                yield *metric.split("/"), f"{breakdown.trait}: {label}", value, group["samples"]
+                place = (*metric.split("/"), f"{breakdown.trait}: {label}")
+                yield *place, number["value"], number["count"]
 
 
 def markdown_row(summaries: Mapping[str, Mapping[str, Any]], caption: str) -> str:
