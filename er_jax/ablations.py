@@ -16,13 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 from rich.console import Console
 
 from er_jax.annotations import AnnotatedSplit
-from er_jax.jobs import EXIT_STOPPED, load_trained, log_to, run_training
+from er_jax.jobs import EXIT_STOPPED, load_trained, prepare, run_training
 from er_jax.mano import load_hands
 from er_jax.methods import baseline_methods, evaluate_methods
 from er_jax.report.ablation import write_ablation
@@ -145,10 +144,7 @@ def _baseline(config: ConfigDict) -> Evaluated:
 
 def main(argv: list[str]) -> None:
     workdir = Path(str(WORKDIR.value))
-    workdir.mkdir(parents=True, exist_ok=True)
-    log_to(workdir / "log.txt")
-    # Seeds of one variant are one program.
-    jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
+    prepare(workdir)  # with a cache of programs: the seeds of a variant share theirs
     table = run_ablations(CONFIG.value, workdir)
     if table is None:
         sys.exit(EXIT_STOPPED)
