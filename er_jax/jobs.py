@@ -168,6 +168,8 @@ def run_evaluation(
     results = folder / f"{stem}.json"
     sheet = SamplesSheet(hands)
     network = evaluate_network(config, workdir.name, state, hands, name, sheet=sheet)
+    if predictions is not None:
+        export_predictions(config, workdir.name, state, hands, name, predictions)
     if not parallel.is_first_process():
         return results
     constants = {**_mean_hands(config, hands), "rest pose": rest_hands(hands)}
@@ -191,8 +193,6 @@ def run_evaluation(
         for name in {MEAN_HANDS} & constants.keys()
     }
     draw_loss_curve(workdir / "metrics.jsonl", folder / "loss.png", levels)
-    if predictions is not None:
-        export_predictions(config, workdir.name, state, hands, name, predictions)
     Console().print(f"Numbers and pictures are in {folder}", soft_wrap=True)
     return results
 

@@ -32,7 +32,7 @@ def export_predictions(
       state: of the checkpoint, not replicated.
       hands: both hands, not replicated.
       split_name: to predict.
-      path: of the file; written by the first host.
+      path: of the file; written by the first process.
     """
     predict = make_prediction_function(config)
 
@@ -58,6 +58,6 @@ def export_predictions(
         "dataset": config.data.dataset,
         "split": split_name,
     }
-    if jax.process_index() == 0:
+    if parallel.is_first_process():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_predictions(path, arrays.pop("sample_id"), arrays, facts=facts)
