@@ -57,5 +57,10 @@ def test_four_devices_give_the_numbers_of_one(tmp_path, name, raw, interacting):
     one, four = (numbers(tmp_path, f"{name}/all", devices) for devices in (1, 4))
     assert one["['wrist_aligned']['MPVPE']['all']['count']"] > 0
     assert one[f"['wrist_aligned']['{interacting}']['interacting']['count']"] > 0
-    assert [x for x in one if "count" in x] == [x for x in four if "count" in x]
-    assert four == pytest.approx(one, rel=1e-5)  # float32: a device's part has another shape
+    counts = [path for path in one if "count" in path]
+    assert [four[path] for path in counts] == [one[path] for path in counts]
+    # float32, and a device's part has another shape; a point at a threshold may fall on either side
+    shares = {path for path in one if "PCK" in path or "F@" in path}
+    for paths, tolerance in ((shares, {"abs": 1e-3}), (one.keys() - shares, {"rel": 1e-5})):
+        wanted = {path: one[path] for path in paths}
+        assert {path: four[path] for path in paths} == pytest.approx(wanted, **tolerance)
