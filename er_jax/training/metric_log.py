@@ -27,6 +27,8 @@ class MetricLog:
         writes = is_first_process()
         lines = workdir / "metrics.jsonl" if writes else Path(os.devnull)
         self._lines = lines.open("a", encoding="utf-8")
+        if writes:
+            _drop_torn_line(lines)
         self._tensorboard = SummaryWriter(str(workdir / "tensorboard"), write_to_disk=writes)
 
     def __enter__(self) -> Self:
@@ -47,6 +49,12 @@ class MetricLog:
     def picture(self, step: int, name: str, picture: UInt8[np.ndarray, "H W 3"]) -> None:
         """Writes an RGB picture for TensorBoard."""
         self._tensorboard.add_image(name, picture, step, dataformats="HWC")
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cuts off a last line without an end, of which a kill or a full disk kept the rest away."""
+    content = path.read_bytes()
+    os.truncate(path, content.rfind(b"\n") + 1)
 
 
 def read_metric_log(path: Path) -> list[dict[str, float]]:
