@@ -144,7 +144,7 @@ def _baseline(config: ConfigDict) -> Evaluated:
 
 def main(argv: list[str]) -> None:
     workdir = Path(str(WORKDIR.value))
-    prepare(workdir)  # with a cache of programs: the seeds of a variant share theirs
+    prepare(workdir)
     table = run_ablations(CONFIG.value, workdir)
     if table is None:
         sys.exit(EXIT_STOPPED)

@@ -38,11 +38,10 @@ EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again; for the others see `e
 
 
 def prepare(workdir: Path) -> None:
-    """Makes a run's folder, has the log and compiled programs kept there, and chooses kernels."""
+    """Makes a run's folder, has the log kept there, and chooses kernels."""
     choose_cpu_kernels()
     workdir.mkdir(parents=True, exist_ok=True)
     log_to(workdir / "log.txt")
-    keep_programs_in(workdir / "compiled")
 
 
 def log_to(file: Path) -> None:
@@ -225,7 +224,11 @@ def run_prediction(
     step: int | None,
     inside: bool = False,
 ) -> None:
-    """Reconstructs the hands of some pictures with a checkpoint (see `predict_pictures`)."""
+    """Reconstructs the hands of some pictures with a checkpoint (see `predict_pictures`).
+
+    The compiled program is kept in `workdir`: the second start is quick.
+    """
+    keep_programs_in(workdir / "compiled")
     net, hands = load_network(config, workdir, step), load_hands(config.mano_dir)
     predict_pictures(net, hands, pictures, boxes, output, inside=inside)
     Console().print(f"Meshes, parameters and pictures are in {output}", soft_wrap=True)

@@ -7,9 +7,9 @@ import sys
 import pytest
 
 PROGRAM = """
-from er_jax.jobs import prepare
-from pathlib import Path
-prepare(Path({folder!r}))
+from er_jax.compilation import choose_cpu_kernels, keep_programs_in
+choose_cpu_kernels()
+keep_programs_in({folder!r})
 import jax, jax.numpy as jnp
 square = jax.jit(lambda x: x @ x).lower(jnp.ones((512, 512))).compile().as_text()
 print("ynn" in square, jax.config.jax_compilation_cache_dir)
@@ -28,4 +28,4 @@ def test_kernels_and_cache_are_set_before_jax_starts(tmp_path, flags, ynn):
         stdout=subprocess.PIPE,
         text=True,
     ).stdout
-    assert output.split() == [str(ynn), str(tmp_path / "compiled")]
+    assert output.split() == [str(ynn), str(tmp_path)]
