@@ -3,11 +3,14 @@
     python -m er_jax.evaluate --predictions FILE --data DATASETS --output REPORT
     python -m er_jax.evaluate --predictions FILE --compare A B --data DATASETS --output REPORT
 
-FILE is a predictions file (docs/predictions_file.md). A and B are predictions files too, or the
-`*.errors.npz` that every report leaves in its folder, so that checkpoints can be compared with
-them. The page is about the first method; the others are compared with it.
+FILE is a predictions file (docs/predictions_file.md). A and B are predictions files too, or runs'
+folders, whose newest evaluation on that dataset and split is taken, or the `*.errors.npz` that
+every report leaves in its folder. The page is about the first method; the others are compared with
+it.
 """
 
+import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +27,7 @@ from er_jax.report.pictures import Reconstruct, sample_pictures
 from er_jax.report.write import write_report
 
 PREDICTIONS = flags.DEFINE_multi_string("predictions", [], "predictions file to evaluate")
-COMPARE = flags.DEFINE_multi_string("compare", [], "predictions or errors files to compare with")
+COMPARE = flags.DEFINE_multi_string("compare", [], "predictions files or runs to compare with")
 DATA = flags.DEFINE_string("data", None, "where the TFDS datasets were built", required=True)
 DATASET = flags.DEFINE_string("dataset", "interhand26m/all", "dataset, or dataset/config")
 SPLIT = flags.DEFINE_string("split", "test", "split to evaluate on")
@@ -55,9 +58,37 @@ def _reconstruct_records(
     )
 
 
-def _open(name: str) -> Evaluated | Predictions:
-    path = Path(name)
-    return load_errors(path) if name.endswith(".errors.npz") else read_predictions(path)
+def _open(path: Path, split: AnnotatedSplit) -> Evaluated | Predictions:
+    if path.is_dir():
+        path = newest_evaluation(path, split.dataset, split.split)
+    return load_errors(path) if path.name.endswith(".errors.npz") else read_predictions(path)
+
+
+def newest_evaluation(run: Path, dataset: str, split: str) -> Path:
+    """The errors file of a run's newest evaluation, by `er_jax.main --mode=eval`, on a split.
+
+    Raises:
+        FileNotFoundError: the run was not evaluated on it.
+    """
+    pattern = f"evaluation/{dataset.replace('/', '-')}-{split}-*/*.errors.npz"
+    found = sorted(run.glob(pattern), key=lambda file: file.stat().st_mtime)
+    if not found:
+        raise FileNotFoundError(
+            f"{run} was not evaluated on {dataset}, {split}: there is no {pattern}. Use "
+            "er_jax.main --mode=eval with this --workdir first."
+        )
+    return found[-1]
+
+
+def _told_apart(methods: Sequence[Evaluated], files: Sequence[str]) -> list[Evaluated]:
+    """The methods, those of one name with their files' names behind it."""
+    uses = Counter(method.name for method in methods)
+    return [
+        dataclasses.replace(method, name=f"{method.name} ({file})")
+        if uses[method.name] > 1
+        else method
+        for method, file in zip(methods, files, strict=True)
+    ]
 
 
 def report_on(
@@ -70,10 +101,10 @@ def report_on(
     unit: str = "sequence",
     trust: bool = False,
 ) -> Path:
-    """Evaluates predictions files, compares them with errors files, and writes the report.
+    """Evaluates predictions files, compares them with others and with runs, writes the report.
 
     Args:
-        files: of either kind; the report is about the first.
+        files: predictions or errors files, or folders of runs; the report is about the first.
         split: to evaluate on.
         train: that the mean pose is taken from; None for no such baseline.
         hands: both hands.
@@ -84,7 +115,7 @@ def report_on(
     Returns:
         The page.
     """
-    opened = [_open(name) for name in files]
+    opened = [_open(Path(file), split) for file in files]
     own = [
         predictions_method(source, split, hands, trust=trust)
         for source in opened
@@ -93,7 +124,9 @@ def report_on(
     constants = baseline_methods(train, hands, split.batch_size)
     results = evaluate_methods([*own, *constants], split, hands)
     fresh, baselines = iter(results[: len(own)]), results[len(own) :]
-    methods = [source if isinstance(source, Evaluated) else next(fresh) for source in opened]
+    methods = _told_apart(
+        [source if isinstance(source, Evaluated) else next(fresh) for source in opened], files
+    )
     pictures = []
     if isinstance(opened[0], Predictions):
         records = _reconstruct_records(opened[0], split, hands)
