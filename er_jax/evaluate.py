@@ -14,10 +14,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import app, flags
 from rich.console import Console
 
-from data_pipeline.errors import DataError
 from er_jax.annotations import AnnotatedSplit
 from er_jax.mano import HandModel, load_hands
 from er_jax.methods import baseline_methods, evaluate_methods, predictions_method
@@ -38,16 +37,6 @@ RESAMPLE = flags.DEFINE_enum(
     "resample", "sequence", ["sequence", "sample"], "what the intervals draw from"
 )
 TRUST = flags.DEFINE_bool("trust", False, "evaluate although the predictions look misread")
-
-
-def _train_split() -> AnnotatedSplit | None:
-    train = AnnotatedSplit(DATA.value, DATASET.value, TRAIN_SPLIT.value)
-    try:
-        len(train)
-    except DataError as error:
-        logging.warning("no mean-pose baseline: %s", error)
-        return None
-    return train
 
 
 def _reconstruct_records(
@@ -94,7 +83,7 @@ def _told_apart(methods: Sequence[Evaluated], files: Sequence[str]) -> list[Eval
 def report_on(
     files: Sequence[str],
     split: AnnotatedSplit,
-    train: AnnotatedSplit | None,
+    train: AnnotatedSplit,
     hands: HandModel,
     output: Path,
     *,
@@ -106,7 +95,7 @@ def report_on(
     Args:
         files: predictions or errors files, or folders of runs; the report is about the first.
         split: to evaluate on.
-        train: that the mean pose is taken from; None for no such baseline.
+        train: that the mean pose is taken from; without such a split there is no such baseline.
         hands: both hands.
         output: folder of the report.
         unit: what the intervals draw from, "sequence" or "sample".
@@ -145,7 +134,7 @@ def main(argv: list[str]) -> None:
     page = report_on(
         files,
         split,
-        _train_split(),
+        AnnotatedSplit(DATA.value, DATASET.value, TRAIN_SPLIT.value),
         load_hands(MANO_DIR.value),
         Path(OUTPUT.value),
         unit=RESAMPLE.value,

@@ -1,9 +1,8 @@
 """Evaluation of a network, or of the mean hands, on a split of a dataset."""
 
-from collections.abc import Callable, Iterable, Mapping, Sized
+from collections.abc import Callable, Iterable, Sized
 from typing import Any, Protocol
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array
@@ -12,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 
 from er_jax import parallel
-from er_jax.baseline import MeanHands, constant_prediction, mean_hands
 from er_jax.mano import HandModel
 from er_jax.metric_summary import across_hosts, collect, headline
 from er_jax.metrics import Reconstruction, SampleErrors, sample_errors
@@ -108,46 +106,6 @@ def evaluate(
                 bar.advance()
 
     return across_hosts(collect(all_errors()))
-
-
-def mean_hands_of(config: ConfigDict, hands: HandModel, batches: Batches) -> MeanHands:
-    """The mean pose and shape of a training split: the prediction that every network must beat."""
-    targets = jax.jit(make_target_function(config))
-
-    def annotated():
-        with progress_bar("Mean pose of the training set", len(batches), "batches") as bar:
-            for batch in batches:
-                yield targets(hands, batch), batch["sample_mask"]
-                bar.advance()
-
-    return mean_hands(hands, annotated())
-
-
-def evaluate_constants(
-    config: ConfigDict,
-    constants: Mapping[str, MeanHands],
-    hands: HandModel,
-    batches: Iterable[Batch],
-) -> dict[str, SampleErrors]:
-    """The errors of predicting the same hands for every sample, by the same code as a network's.
-
-    Args:
-      config: of the run that they are compared with.
-      constants: the hands to predict, by name.
-      hands: both hand models, not replicated.
-      batches: one pass over the split for each of the constants; no pictures needed.
-    """
-    targets = make_target_function(config)
-
-    @jax.jit
-    def constant_errors(constant: MeanHands, batch: Batch) -> SampleErrors:
-        prediction = constant_prediction(hands, constant, len(batch["sample_mask"]))
-        return _errors(prediction, targets(hands, batch), batch, f_scores=True)
-
-    return {
-        name: collect(constant_errors(constant, batch) for batch in batches)
-        for name, constant in constants.items()
-    }
 
 
 def print_table(title: str, summaries: dict[str, dict[str, Any]]) -> None:

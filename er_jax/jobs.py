@@ -9,13 +9,12 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.logging import RichHandler
 
-from data_pipeline.errors import DataError
 from er_jax import parallel
 from er_jax.annotations import AnnotatedSplit
-from er_jax.baseline import MeanHands, rest_hands
 from er_jax.compilation import choose_cpu_kernels, keep_programs_in
-from er_jax.evaluation import evaluate_constants, mean_hands_of, print_table
-from er_jax.mano import HandModel, load_hands
+from er_jax.evaluation import print_table
+from er_jax.mano import load_hands
+from er_jax.methods import MEAN_HANDS, baseline_methods, evaluate_methods
 from er_jax.metric_summary import summarize
 from er_jax.models import ERConfig, ERNet
 from er_jax.models.describe import describe
@@ -33,7 +32,6 @@ from er_jax.training.run_record import check_same_network
 from er_jax.training.state import TrainState, create_state, network_of
 from er_jax.whole_files import write_json
 
-MEAN_HANDS = "mean pose and shape"  # as tables name it
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again; for the others see `er_jax.exit_codes`
 
 
@@ -171,10 +169,15 @@ def run_evaluation(
         export_predictions(config, workdir.name, state, hands, name, predictions)
     if not parallel.is_first_process():
         return results
-    constants = {**_mean_hands(config, hands), "rest pose": rest_hands(hands)}
-    baselines = evaluate_constants(config, constants, hands, annotated_split(config, name))
-    tables = {"network": network.errors, **baselines}
-    summaries = {method: summarize(table) for method, table in tables.items()}
+    train, test = (
+        AnnotatedSplit(config.data_dir, config.data.dataset, split)
+        for split in (config.data.train_split, name)
+    )
+    baselines = evaluate_methods(baseline_methods(train, hands, test.batch_size), test, hands)
+    summaries = {
+        "network": summarize(network.errors),
+        **{baseline.name: summarize(baseline.errors) for baseline in baselines},
+    }
     print_table(f"{config.data.dataset}, {name}, checkpoint {trained}", summaries)
 
     folder.mkdir(exist_ok=True)
@@ -189,29 +192,11 @@ def run_evaluation(
     write_picture(folder / f"{stem}.png", sheet.picture())
     levels = {
         f"{name}, scale_aligned": summaries[name]["scale_aligned"]["MPJPE"]["all"]["value"]
-        for name in {MEAN_HANDS} & constants.keys()
+        for name in {MEAN_HANDS} & summaries.keys()
     }
     draw_loss_curve(workdir / "metrics.jsonl", folder / "loss.png", levels)
     Console().print(f"Numbers and pictures are in {folder}", soft_wrap=True)
     return results
-
-
-def _mean_hands(config: ConfigDict, hands: HandModel) -> dict[str, MeanHands]:
-    """The training set's mean hands by their name; none of a dataset without a training split."""
-    train = annotated_split(config, config.data.train_split)
-    try:
-        len(train)  # opens it
-    except DataError as error:
-        logging.warning("No mean-pose baseline: %s", error)
-        return {}
-    return {MEAN_HANDS: mean_hands_of(config, hands, train)}
-
-
-def annotated_split(config: ConfigDict, name: str) -> AnnotatedSplit:
-    """A split's annotations without its pictures, as the config's network would crop them."""
-    return AnnotatedSplit(
-        config.data_dir, config.data.dataset, name, config.batch_size, config.model.input_size
-    )
 
 
 def run_prediction(

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from absl import logging
 
+from data_pipeline.errors import DataError
 from er_jax.annotations import INPUT_SIZE_PX, AnnotatedSplit, Sample
 from er_jax.baseline import MeanHands, constant_prediction, mean_hands, rest_hands
 from er_jax.mano import HandModel
@@ -23,6 +24,7 @@ from er_jax.sample_errors import INTERACTING, ReconstructedMeshes, SampleErrors
 from er_jax.targets import Batch, Targets, make_targets
 
 CHECKED_SAMPLES = 512
+MEAN_HANDS = "mean pose and shape"  # as tables name that baseline
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,14 +90,16 @@ def predictions_method(
     return Method(predictions.name, reconstruct, facts, predictions.has_rel_trans)
 
 
-def baseline_methods(
-    train: AnnotatedSplit | None, hands: HandModel, batch_size: int
-) -> list[Method]:
+def baseline_methods(train: AnnotatedSplit, hands: HandModel, batch_size: int) -> list[Method]:
     """Two constants: MANO's rest pose and, where there is training data, its mean hands."""
     constants = {"rest pose": rest_hands(hands)}
-    if train is not None:
-        with progress_bar("Mean pose of the training set", len(train), "batches") as bar:
-            constants["mean pose and shape"] = mean_hands(hands, _annotated(train, hands, bar))
+    try:
+        batches = len(train)
+    except DataError as error:
+        logging.warning("no mean-pose baseline: %s", error)
+    else:
+        with progress_bar("Mean pose of the training set", batches, "batches") as bar:
+            constants[MEAN_HANDS] = mean_hands(hands, _annotated(train, hands, bar))
     return [_constant_method(name, mean, hands, batch_size) for name, mean in constants.items()]
 
 

@@ -242,17 +242,17 @@ def test_report_on_predictions_and_baselines(data_dir, files, hands, tmp_path):
 
 
 def test_runs_are_compared_by_their_newest_evaluation(data_dir, files, hands, tmp_path):
-    split = AnnotatedSplit(data_dir, "interhand26m", "test", 8)
-    report_on([str(files / "good.npz")], split, None, hands, tmp_path / "report")
+    split, train = (AnnotatedSplit(data_dir, "interhand26m", s, 8) for s in ("test", "train"))
+    report_on([str(files / "good.npz")], split, train, hands, tmp_path / "report")
     runs = [tmp_path / name for name in ("a", "b")]
     runs[0].mkdir()
     with pytest.raises(FileNotFoundError, match="a was not evaluated on interhand26m, test"):
-        report_on([str(runs[0])], split, None, hands, tmp_path / "none")
+        report_on([str(runs[0])], split, train, hands, tmp_path / "none")
     for run in runs:
         folder = run / "evaluation" / "interhand26m-test-7"
         folder.mkdir(parents=True)
         shutil.copy(tmp_path / "report" / "good.errors.npz", folder)
-    report_on([str(run) for run in runs], split, None, hands, tmp_path / "both")
+    report_on([str(run) for run in runs], split, train, hands, tmp_path / "both")
     comparison = json.loads((tmp_path / "both" / "numbers.json").read_text())["comparison"]
     assert comparison["names"] == [f"good ({run})" for run in runs]
 

@@ -1,6 +1,6 @@
 """A trained network evaluated on a split, and the report of it."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from er_jax.report.evaluated import Evaluated, evaluated
 from er_jax.report.pictures import Reconstruct, sample_pictures
 from er_jax.report.provenance import hand_model_facts, software_facts
 from er_jax.report.write import write_report
-from er_jax.sample_errors import ReconstructedMeshes, SampleErrors
+from er_jax.sample_errors import ReconstructedMeshes
 from er_jax.samples_sheet import SamplesSheet
 from er_jax.training.state import TrainState
 
@@ -67,7 +67,7 @@ def report_on_checkpoint(
     state: TrainState,
     hands: HandModel,
     network: Evaluated,
-    baselines: Mapping[str, SampleErrors],
+    baselines: Sequence[Evaluated],
     folder: Path,
 ) -> Path:
     """Writes the report of a checkpoint beside its baselines; see `write_report`.
@@ -77,7 +77,7 @@ def report_on_checkpoint(
         state: of the checkpoint, not replicated.
         hands: both hands, not replicated.
         network: the checkpoint, evaluated.
-        baselines: errors on the same split, of all hosts, by name.
+        baselines: evaluated on the same split.
         folder: of the report.
 
     Returns:
@@ -85,14 +85,10 @@ def report_on_checkpoint(
     """
     facts = network.provenance
     split = AnnotatedSplit(config.data_dir, facts["dataset"], facts["split"])
-    constants = [
-        evaluated(name, table, split.labels, _facts(config, split, hands))
-        for name, table in baselines.items()
-    ]
     pictures = sample_pictures(network, split, hands, _reconstruct(config, state, hands, split))
     title = f"{network.name} on {split.dataset}, {split.split}"
     return write_report(
-        folder, title, [network], hands=hands, baselines=constants, pictures=pictures
+        folder, title, [network], hands=hands, baselines=baselines, pictures=pictures
     )
 
 
