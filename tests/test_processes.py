@@ -23,7 +23,14 @@ def free_port() -> int:
 
 
 def start(
-    workdir: Path, data_dir: str, cache: Path, output: Path, *, devices: int, processes: int = 1
+    workdir: Path,
+    data_dir: str,
+    cache: Path,
+    output: Path,
+    *,
+    devices: int,
+    processes: int = 1,
+    epochs: int = 4,
 ) -> list[subprocess.Popen]:
     """The processes of a training, each with so many virtual CPU devices, in a SLURM-like step."""
     base = os.environ | {
@@ -41,8 +48,8 @@ def start(
     command = [
         *(sys.executable, "-m", "er_jax.main", "--config", "configs/tiny.py"),
         *("--workdir", str(workdir), f"--config.data_dir={data_dir}"),
-        *("--config.epochs=4", "--config.validation.stop_after=0"),
-        "--config.checkpoint.every_steps=100",
+        *(f"--config.epochs={epochs}", "--config.validation.stop_after=0"),
+        *("--config.checkpoint.every_steps=100", "--config.optimizer.schedule=step"),
     ]
     started = []
     for rank in range(processes):
@@ -59,6 +66,12 @@ def finish(processes: list[subprocess.Popen]) -> list[int]:
     finally:
         for process in processes:
             process.kill()
+
+
+def losses(workdir: Path) -> list[float]:
+    """Of every step in order."""
+    entries = read_metric_log(workdir / "metrics.jsonl")
+    return [entry["train/loss"] for entry in entries if "train/loss" in entry]
 
 
 @pytest.mark.slow
@@ -79,18 +92,25 @@ def test_two_processes_train_as_one_and_one_goes_on_from_their_checkpoint(
     assert (tmp_path / f"two/checkpoints/{stopped_at}").is_dir()
     assert finish(start(tmp_path / "two", *where, devices=1)) == [0], where[2].read_text()
 
-    one, two_and_one = (
-        read_metric_log(tmp_path / name / "metrics.jsonl") for name in ("one", "two")
-    )
-    assert [entry["step"] for entry in one] == [entry["step"] for entry in two_and_one]
-    for ours, theirs in zip(one, two_and_one, strict=True):
-        np.testing.assert_allclose(
-            ours.get("train/loss", 0), theirs.get("train/loss", 0), rtol=0.02
-        )
+    one, two_and_one = (losses(tmp_path / name) for name in ("one", "two"))
+    assert len(one) == 24
+    np.testing.assert_allclose(two_and_one, one, rtol=0.02)
     assert len(list((tmp_path / "two/tensorboard").glob("events*"))) == 2  # a start each
-    last = int(one[-1]["step"])
+    last = len(one)
     for ours, theirs in zip(
         *(jax.tree.leaves(load_trained(tiny_config, tmp_path / n, last)) for n in ("one", "two")),
         strict=True,
     ):
         assert np.shape(ours) == np.shape(theirs)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_another_number_of_devices(tmp_path, tiny_config, compilation_cache):
+    where = tiny_config.data_dir, compilation_cache, tmp_path / "output.txt"
+    assert finish(start(tmp_path / "one", *where, devices=1, epochs=3)) == [0]
+    for epochs, devices in enumerate((1, 4, 2), start=1):
+        parts = start(tmp_path / "parts", *where, devices=devices, epochs=epochs)
+        assert finish(parts) == [0], where[2].read_text()
+    one, parts = (losses(tmp_path / name) for name in ("one", "parts"))
+    assert len(one) == 18
+    np.testing.assert_allclose(parts, one, rtol=0.02)
