@@ -68,10 +68,10 @@ def jax_peer(mano_dir: str | None) -> tuple[Callable, Callable]:
     """Makers of timed calls: (forward, forward+backward) of this project's layer."""
     import jax
 
-    from er_jax.compilation import choose_cpu_kernels
+    from er_jax.compilation import prepare_cpu
     from er_jax.mano import hand_forward, load_hands
 
-    choose_cpu_kernels()  # as the commands do
+    prepare_cpu()  # as the commands do
 
     hands = load_hands(mano_dir)
 

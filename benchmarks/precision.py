@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from configs.demo import get_config
 from er_jax import parallel
-from er_jax.compilation import choose_cpu_kernels
+from er_jax.compilation import prepare_cpu
 from er_jax.inputs import train_loader
 from er_jax.mano import load_hands
 from er_jax.models import ERConfig
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--data_dir", required=True, help="of the demo's datasets")
     parser.add_argument("--steps", type=int, default=200)
     arguments = parser.parse_args()
-    choose_cpu_kernels()
+    prepare_cpu()
     losses = {}
     for precision in PRECISIONS:
         config = get_config()

@@ -11,7 +11,7 @@ from rich.logging import RichHandler
 
 from er_jax import parallel
 from er_jax.annotations import AnnotatedSplit
-from er_jax.compilation import choose_cpu_kernels, keep_programs_in
+from er_jax.compilation import prepare_cpu, keep_programs_in
 from er_jax.evaluation import print_table
 from er_jax.mano import load_hands
 from er_jax.methods import MEAN_HANDS, baseline_methods, evaluate_methods
@@ -36,8 +36,8 @@ EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again; for the others see `e
 
 
 def prepare(workdir: Path) -> None:
-    """Makes a run's folder, has the log kept there, and chooses kernels."""
-    choose_cpu_kernels()
+    """Makes a run's folder, has the log kept there, and prepares the CPU."""
+    prepare_cpu()
     workdir.mkdir(parents=True, exist_ok=True)
     log_to(workdir / "log.txt")
 

@@ -1,31 +1,64 @@
-"""The choice of kernels reaches the compiler, and gives way to the user's own."""
+"""What commands choose for a CPU takes effect, and gives way to the user's own choice."""
 
 import os
+import platform
 import subprocess
 import sys
 
 import pytest
 
-PROGRAM = """
-from er_jax.compilation import choose_cpu_kernels, keep_programs_in
-choose_cpu_kernels()
+KERNELS = """
+from er_jax.compilation import keep_programs_in, prepare_cpu
+prepare_cpu()
 keep_programs_in({folder!r})
 import jax, jax.numpy as jnp
 square = jax.jit(lambda x: x @ x).lower(jnp.ones((512, 512))).compile().as_text()
 print("ynn" in square, jax.config.jax_compilation_cache_dir)
 """
 
+MEMORY = """
+import resource
+from er_jax.compilation import prepare_cpu
+prepare_cpu()
+import jax, jax.numpy as jnp
+program = jax.jit(lambda x: x * 2 + 1)
+numbers = jnp.ones(2**24)
+for _ in range(20):  # until there is enough of it
+    jax.block_until_ready(program(numbers))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(4):
+    jax.block_until_ready(program(numbers))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 4)
+"""
+PAGES = 2**24 * 4 // 4096  # of such a program's output
+
+
+def printed_by(program: str, **variables: str) -> list[str]:
+    """The words that a program prints in a process of its own."""
+    ours = ("JAX_COMPILATION_CACHE_DIR", "XLA_FLAGS", "MALLOC_")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment | variables,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout.split()
+
 
 @pytest.mark.parametrize(
     ("flags", "ynn"), [("", False), ("--xla_cpu_experimental_ynn_fusion_type=individual_dot", True)]
 )
 def test_kernels_and_cache_are_set_before_jax_starts(tmp_path, flags, ynn):
-    environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
-    output = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(folder=str(tmp_path))],
-        env=environment | {"XLA_FLAGS": flags},
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    ).stdout
-    assert output.split() == [str(ynn), str(tmp_path)]
+    # oneDNN, where XLA has it, would come before YNNPACK
+    flags = f"{flags} --xla_cpu_experimental_onednn_custom_call=false" if flags else ""
+    output = printed_by(KERNELS.format(folder=str(tmp_path)), XLA_FLAGS=flags)
+    assert output == [str(ynn), str(tmp_path)]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc is told so")
+def test_a_program_gets_the_memory_of_its_last_call_again():
+    (faults,) = printed_by(MEMORY)
+    assert float(faults) < PAGES / 4
+    (faults,) = printed_by(MEMORY, MALLOC_PERTURB_="0")  # the user's own choice
+    assert float(faults) > PAGES / 2

@@ -1,5 +1,7 @@
 """The forms of convolution and pooling against XLA's own, and the layers against formulas."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -52,11 +54,13 @@ def output_and_gradients(function, *arguments):
             (1, 1, 5, 3),
         ),
         (
-            lambda x, k: convolve(x, k, 2, 1),
+            lambda x, k: convolve(x, k, 2),
             lambda x, k: xla_convolution(x, k, 2, 1),
-            (2, 8, 8, 5),
+            (2, 8, 9, 5),
             (3, 3, 5, 3),
         ),
+        (convolve, lambda x, k: xla_convolution(x, k, 1, 1), (2, 6, 9, 5), (3, 3, 5, 3)),
+        (convolve, lambda x, k: xla_convolution(x, k, 1, 2), (2, 6, 9, 5), (5, 5, 5, 3)),
         (convolve_stem, lambda x, k: xla_convolution(x, k, 2, 3), (2, 12, 8, 3), (7, 7, 3, 5)),
         (
             convolve_depthwise,
@@ -71,7 +75,7 @@ def output_and_gradients(function, *arguments):
             (3, 3, 1, 6),
         ),
     ],
-    ids=["pointwise", "3×3", "stem", "depthwise", "strided depthwise"],
+    ids=["pointwise", "strided 3×3", "3×3", "5×5", "stem", "depthwise", "strided depthwise"],
 )
 def test_convolution_and_gradients_equal_xla(form, reference, image_shape, kernel_shape):
     image, kernel = normal(0, *image_shape), normal(1, *kernel_shape)
@@ -88,6 +92,15 @@ def test_depthwise_lowers_to_a_convolution_on_a_gpu():
     lowered = jax.jit(convolve_depthwise).trace(image, kernel).lower(lowering_platforms=("cuda",))
     assert "stablehlo.convolution" in lowered.as_text()
     assert "stablehlo.convolution" not in jax.jit(convolve_depthwise).lower(image, kernel).as_text()
+
+
+@pytest.mark.parametrize(("platform", "convolutions"), [("cuda", 3), ("cpu", 2)])
+def test_gradient_of_a_kernel_is_left_to_xla_on_a_gpu(platform, convolutions):
+    image, kernel = normal(0, 1, 4, 4, 6), normal(1, 3, 3, 6, 2)
+    traced = jax.jit(partial(output_and_gradients, convolve)).trace(image, kernel)
+    lowered = traced.lower(lowering_platforms=(platform,)).as_text()
+    assert lowered.count("stablehlo.convolution") == convolutions
+    assert ("stablehlo.gather" in lowered) == (platform == "cpu")
 
 
 def test_max_pool_equals_window_reduction():

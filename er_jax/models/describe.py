@@ -33,15 +33,16 @@ class Measures:
 
     output: tuple[int, ...]  # shape, of a batch
     parameters: int
-    flops: float  # of the compiled forward pass of one image
+    flops: float  # of the forward pass of one image
     kept_bytes: int  # activations of a batch that the backward pass reads
 
 
 def describe(config: ERConfig, hands: HandModel, *, batch: int = 1) -> Table:
     """The network of a config, module by module.
 
-    FLOPs are those that XLA counts in each module's compiled forward pass for one image. The
-    activations are what training keeps of each module for its backward pass, at the given batch.
+    FLOPs are those that XLA counts in each module's forward pass for one image, before it gives
+    products to libraries, in which it counts none. The activations are what training keeps of each
+    module for its backward pass, at the given batch.
     """
     net = nnx.eval_shape(lambda: ERNet(config, rngs=nnx.Rngs(0)))
     table = Table(title=f"ER with {config.backbone}, {config.precision}, batch {batch}")
@@ -49,7 +50,7 @@ def describe(config: ERConfig, hands: HandModel, *, batch: int = 1) -> Table:
     for column in ("output", "parameters, M", "GFLOP an image", "activations, MiB"):
         table.add_column(column, justify="right")
     parts = parts_of(net, hands)
-    with progress_bar("Compiling", len(parts), "modules") as bar:
+    with progress_bar("Measuring", len(parts), "modules") as bar:
         for part in parts:
             if part.module is net:
                 table.add_section()
@@ -88,7 +89,7 @@ def parts_of(net: ERNet, hands: HandModel) -> list[Part]:
 
 
 def measure(part: Part, batch: int) -> Measures:
-    """Compiles a part's forward pass, and traces its backward pass."""
+    """Lowers a part's forward pass, and traces its backward pass."""
     module = nnx.Module() if part.module is None else part.module
     module.train()
     graphdef, *states = nnx.split(module, nnx.Param, ...)
@@ -100,12 +101,12 @@ def measure(part: Part, batch: int) -> Measures:
         inputs = [jax.ShapeDtypeStruct((count, *shape), jnp.float32) for shape in part.inputs]
         return [*states, *inputs]
 
-    compiled = jax.jit(forward).lower(*arguments(1)).compile()
+    lowered = jax.jit(forward).lower(*arguments(1))
     weights = nnx.state(module, nnx.Any(nnx.Param, Frozen))
     return Measures(
         output=jax.eval_shape(forward, *arguments(batch)).shape,
         parameters=sum(leaf.size for leaf in jax.tree.leaves(weights)),
-        flops=(compiled.cost_analysis() or {})["flops"],
+        flops=(lowered.cost_analysis() or {})["flops"],
         kept_bytes=kept_for_backward(forward, *arguments(batch)),
     )
 

@@ -9,7 +9,8 @@ To load an exported program, a process needs JAX and flatbuffers, and nothing of
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,6 +29,7 @@ from er_jax.whole_files import written_whole
 BATCH_SIZES = (1, 4, 16)
 PLATFORMS = ("cpu", "cuda")
 Network = TypeVar("Network", bound=nnx.Module)
+Output = TypeVar("Output")
 
 
 class Folded(nnx.Module):
@@ -56,6 +58,24 @@ def fold_batch_norms(net: Network) -> Network:
     return folded
 
 
+def compiled_with_weights(
+    function: Callable[[Network, Array], Output], net: Network
+) -> Callable[[Array], Output]:
+    """`function` of a network as a compiled function of images alone.
+
+    On a CPU the weights are constants of the program: oneDNN then orders them once, while it is
+    compiled, for the way in which it reads them. Elsewhere all programs share one copy.
+    """
+    graphdef, state = nnx.split(net)
+
+    def call(state: nnx.State, images: Array) -> Output:
+        return function(nnx.merge(graphdef, state), images)
+
+    if jax.default_backend() == "cpu":
+        return jax.jit(partial(call, state))
+    return partial(jax.jit(call), state)
+
+
 class Reconstructor:
     """Images to meshes, for any number of images, by programs of a few batch sizes.
 
@@ -77,13 +97,12 @@ class Reconstructor:
         collect: Sequence[str] = (),
         batch_sizes: Sequence[int] = BATCH_SIZES,
     ):
-        graphdef, self._state = nnx.split(fold_batch_norms(net))
         self._batch_sizes = sorted(batch_sizes)
 
-        def predict(state: nnx.State, images: Array) -> Prediction:
-            return nnx.merge(graphdef, state)(_scaled(images), hands, collect=collect)
+        def predict(net: ERNet, images: Array) -> Prediction:
+            return net(_scaled(images), hands, collect=collect)
 
-        self._predict = jax.jit(predict)
+        self._predict = compiled_with_weights(predict, fold_batch_norms(net))
 
     def __call__(
         self, images: Float[np.ndarray, "N S S 3"] | UInt8[np.ndarray, "N S S 3"]
@@ -100,7 +119,7 @@ class Reconstructor:
         count = len(images)
         size = next(size for size in self._batch_sizes if size >= count)
         padding = [(0, size - count), (0, 0), (0, 0), (0, 0)]
-        batch = self._predict(self._state, np.pad(images, padding))
+        batch = self._predict(np.pad(images, padding))
         return jax.tree.map(lambda array: array[:count], jax.device_get(batch))
 
 

@@ -95,7 +95,7 @@ class Convolution(nnx.Module):
         if self.depthwise:
             output = convolve_depthwise(image, kernel, self.stride)
         else:
-            output = convolve(image, kernel, self.stride, kernel.shape[0] // 2)
+            output = convolve(image, kernel, self.stride)
         return output if self.bias is None else output + self.bias[...].astype(self.dtype)
 
 
