@@ -169,7 +169,7 @@ def require_agreement(ours: tuple, theirs: tuple) -> None:
 
 def alternate(ours: Callable, theirs: Callable, seconds: float) -> list[tuple[float, float]]:
     """Pairs of times in seconds (ours, theirs); several calls a time where one is short."""
-    repeats = max(1, int(0.02 / _seconds(theirs, 3)))
+    repeats = max(1, int(0.1 / _seconds(theirs, 3)))
     _seconds(ours, repeats)
     pairs = []
     end = time.perf_counter() + seconds

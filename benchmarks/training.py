@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 from configs.demo import get_config
 from er_jax import parallel
+from er_jax.compilation import prepare_cpu
 from er_jax.inputs import steps_in_epoch, train_loader
 from er_jax.mano import load_hands
 from er_jax.models import ERConfig
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--repetitions", type=int, default=3)
     options = parser.parse_args()
+    prepare_cpu()  # as the commands do
     config = get_config()
     config.data_dir, config.data.workers, config.epochs = options.data_dir, options.workers, 1
     config.validation.pictures = 0

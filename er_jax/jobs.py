@@ -11,7 +11,7 @@ from rich.logging import RichHandler
 
 from er_jax import parallel
 from er_jax.annotations import AnnotatedSplit
-from er_jax.compilation import prepare_cpu, keep_programs_in
+from er_jax.compilation import keep_programs_in, prepare_cpu
 from er_jax.evaluation import print_table
 from er_jax.mano import load_hands
 from er_jax.methods import MEAN_HANDS, baseline_methods, evaluate_methods

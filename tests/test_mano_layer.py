@@ -1,5 +1,6 @@
 """The MANO layer: reference numbers, laws, derivatives and transformations."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -220,6 +221,26 @@ def test_gradients_equal_finite_differences(hands64):
                 values.append(value_and_grad(hands64, *moved)[0])
             slope = (values[0] - values[1]) / 2e-5
             np.testing.assert_allclose(jnp.sum(gradient * direction), slope, rtol=1e-7)
+
+
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
+def test_derivatives_by_the_model_equal_finite_differences(hands64, mode):
+    with jax.enable_x64(True):
+        point = tuple(map(jnp.asarray, parameters(1)))
+        rng = np.random.default_rng(4)
+        for name in ("skinning_weights", "blend_directions", "rest_joints", "joint_regressor"):
+            array = getattr(hands64, name)
+            direction = jnp.asarray(rng.normal(size=array.shape))
+
+            def value(array, name=name):
+                return scalar(dataclasses.replace(hands64, **{name: array}), *point)
+
+            if mode == "forward":
+                slope = jax.jvp(value, (array,), (direction,))[1]
+            else:
+                slope = jnp.sum(jax.grad(value)(array) * direction)
+            ahead, behind = (value(array + step * direction) for step in (1e-6, -1e-6))
+            np.testing.assert_allclose(slope, (ahead - behind) / 2e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize("x64", [False, True])

@@ -1,11 +1,11 @@
 """The MANO layer: from betas and pose to a posed mesh and its joints (Romero et al. 2017)."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from functools import reduce
 
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from er_jax.mano.joints import HAND21, MANO16, TIP_VERTICES, joint_order
@@ -13,7 +13,6 @@ from er_jax.mano.model import HandModel
 from er_jax.mano.rotations import axis_angle_to_matrix
 
 HIGHEST = jax.lax.Precision.HIGHEST  # TF32 on a GPU would cost a tenth of a millimetre
-CHUNK = 32
 
 
 @jax.tree_util.register_dataclass
@@ -50,17 +49,14 @@ def hand_forward(
         ValueError: an argument's shape is none of these.
     """
     arguments = _prepared(hands, betas, pose, transl)
-    sides = (2,) if hands.both_hands else ()
-    batch = arguments[0].shape[: -1 - len(sides)]
-    samples = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(batch) :]), arguments)
-    posed = jax.vmap(_posed, in_axes=(None, 0, 0, 0))
-    if hands.both_hands:
-        posed = jax.vmap(posed, in_axes=(0, 1, 1, 1), out_axes=1)
-    vertices, joints = _in_chunks(lambda chunk: posed(hands, *chunk), samples)
-    return HandMesh(
-        vertices=vertices.reshape(*batch, *sides, 778, 3),
-        joints=joints.reshape(*batch, *sides, 21, 3),
-    )
+    batch = arguments[0].shape[:-1]  # with the axis of hands, if there is one
+    sides = batch[-1:] if hands.both_hands else ()
+    leading = len(batch) - len(sides)
+    samples = (x.reshape(-1, *x.shape[leading:]) for x in arguments)
+    posed = jax.vmap(_posed, in_axes=(0, 1, 1, 1), out_axes=1) if hands.both_hands else _posed
+    coordinates, joints = posed(hands, *samples)
+    vertices = jnp.stack(coordinates, axis=-1)
+    return HandMesh(vertices=vertices.reshape(*batch, 778, 3), joints=joints.reshape(*batch, 21, 3))
 
 
 def joints_from_vertices(
@@ -69,16 +65,22 @@ def joints_from_vertices(
     tips: Mapping[str, int] = TIP_VERTICES,
 ) -> Float[Array, "*batch_and_hands 21 3"]:
     """Joints of meshes in the order `HAND21`: the regressor's, and vertices for the fingertips."""
-    regressor = _regressor(hands, tips)
-    return jnp.einsum("...jv,...vc->...jc", regressor, vertices, precision=HIGHEST)
+    return _joints(hands, jnp.unstack(vertices, axis=-1), tips)
 
 
-def _regressor(hands: HandModel, tips: Mapping[str, int]) -> Float[Array, "*hands 21 778"]:
-    """Rows of weights that give the joints `HAND21` from vertices."""
-    rows = jax.nn.one_hot(jnp.array(list(tips.values())), 778, dtype=hands.joint_regressor.dtype)
-    rows = jnp.broadcast_to(rows, (*hands.joint_regressor.shape[:-2], *rows.shape))
-    rows = jnp.concatenate([hands.joint_regressor, rows], axis=-2)
-    return rows[..., joint_order((*MANO16, *tips), HAND21), :]
+def _joints(
+    hands: HandModel,
+    coordinates: Sequence[Float[Array, "*batch_and_hands 778"]],
+    tips: Mapping[str, int] = TIP_VERTICES,
+) -> Float[Array, "*batch_and_hands 21 3"]:
+    """The same of vertices each of whose coordinates is an array."""
+    order = joint_order((*MANO16, *tips), HAND21)
+    joints = []
+    for values in coordinates:
+        regressed = jnp.einsum("...jv,...v->...j", hands.joint_regressor, values, precision=HIGHEST)
+        at_tips = [values[..., vertex : vertex + 1] for vertex in tips.values()]
+        joints.append(jnp.concatenate([regressed, *at_tips], axis=-1)[..., order])
+    return jnp.stack(joints, axis=-1)
 
 
 def pose_from_components(
@@ -93,32 +95,36 @@ def pose_from_components(
 
 
 def forward_kinematics(
-    rotations: Float[Array, "16 3 3"],
-    rest_joints: Float[Array, "16 3"],
-    transl: Float[Array, "3"],
-) -> Float[Array, "16 3 4"]:
+    rotations: Float[Array, "*batch 16 3 3"],
+    rest_joints: Float[Array, "*batch 16 3"],
+    transl: Float[Array, "*batch 3"],
+) -> Float[Array, "*batch 16 3 4"]:
     """Transforms [R | t] that carry points of the hand at rest along with each joint.
 
     A joint turns what hangs on it about its own place at rest, x → R (x − J) + J, and its parent's
     transform follows; the wrist's is followed by the translation. MANO's tree is five fingers of
     three joints each, in chains from the wrist: all fingers are composed together.
     """
-    turned = jnp.einsum("jrc,jc->jr", rotations, rest_joints, precision=HIGHEST)
+    turned = (rotations * rest_joints[..., None, :]).sum(axis=-1)
     turns = jnp.concatenate([rotations, (rest_joints - turned)[..., None]], axis=-1)
-    wrist, fingers = turns[0].at[:, 3].add(transl), turns[1:].reshape(5, 3, 3, 4)
-    first = _composed(wrist, fingers[:, 0])
-    second = _composed(first, fingers[:, 1])
-    third = _composed(second, fingers[:, 2])
-    in_fingers = jnp.stack([first, second, third], axis=1)
-    return jnp.concatenate([wrist[None], in_fingers.reshape(15, 3, 4)])
+    wrist = turns[..., :1, :, :].at[..., 3].add(transl[..., None, :])
+    fingers = turns[..., 1:, :, :].reshape(*turns.shape[:-3], 5, 3, 3, 4)
+    first = _composed(wrist, fingers[..., 0, :, :])
+    second = _composed(first, fingers[..., 1, :, :])
+    third = _composed(second, fingers[..., 2, :, :])
+    in_fingers = jnp.stack([first, second, third], axis=-3).reshape(*turns.shape[:-3], 15, 3, 4)
+    return jnp.concatenate([wrist, in_fingers], axis=-3)
 
 
 def _composed(
     outer: Float[Array, "*n 3 4"], inner: Float[Array, "*m 3 4"]
 ) -> Float[Array, "*m 3 4"]:
-    """The transform [R | t] that applies `inner`, then `outer`."""
-    product = jnp.matmul(outer[..., :3], inner, precision=HIGHEST)
-    return jnp.concatenate([product[..., :3], product[..., 3:] + outer[..., 3:]], axis=-1)
+    """The transform [R | t] that applies `inner`, then `outer`.
+
+    The product of so small matrices is written out: a call of a library for each takes longer.
+    """
+    product = reduce(jnp.add, [outer[..., i, None] * inner[..., i, None, :] for i in range(3)])
+    return product.at[..., 3].add(outer[..., 3])
 
 
 def _prepared(
@@ -153,13 +159,17 @@ def _prepared(
     )
 
 
+Points = Sequence[Float[Array, "n 778"]]
+"""Points of n poses, each of whose three coordinates is an array."""
+
+
 def _posed(
     hand: HandModel,
-    betas: Float[Array, "10"],
-    rotations: Float[Array, "16 3 3"],
-    transl: Float[Array, "3"],
-) -> tuple[Float[Array, "2334"], Float[Array, "21 3"]]:
-    """Vertices, one after another, and joints of one hand.
+    betas: Float[Array, "n 10"],
+    rotations: Float[Array, "n 16 3 3"],
+    transl: Float[Array, "n 3"],
+) -> tuple[Points, Float[Array, "n 21 3"]]:
+    """Vertices, each coordinate an array, and joints of n poses of one hand.
 
     Coordinates are kept apart to the end: an elementwise loop whose last axis is 3 runs ten times
     slower on a CPU.
@@ -168,40 +178,62 @@ def _posed(
         betas, hand.rest_joint_directions, 1, precision=HIGHEST
     )
     transforms = forward_kinematics(rotations, joints, transl)
-    pose_features = (rotations[1:] - jnp.eye(3, dtype=rotations.dtype)).reshape(135)
-    coefficients = jnp.concatenate([betas, pose_features])
+    pose_features = (rotations[:, 1:] - jnp.eye(3, dtype=rotations.dtype)).reshape(-1, 135)
+    coefficients = jnp.concatenate([betas, pose_features], axis=-1)
     blended = jnp.dot(coefficients, hand.blend_directions, precision=HIGHEST)
-    shaped = checkpoint_name(hand.template + blended.reshape(3, 778), "shaped")
-    x, y, z = jnp.unstack(shaped)
-    coordinates = []
-    for row in jnp.unstack(transforms, axis=1):  # of each vertex: a blend of the joints' transforms
-        a, b, c, d = (
-            jnp.dot(entry, hand.skinning_weights, precision=HIGHEST)
-            for entry in jnp.unstack(row, axis=1)
-        )
-        coordinates.append(a * x + b * y + c * z + d)
-    regressor = _regressor(hand, TIP_VERTICES)
-    posed_joints = [jnp.dot(regressor, values, precision=HIGHEST) for values in coordinates]
-    return jnp.stack(coordinates, axis=-1).reshape(-1), jnp.stack(posed_joints, axis=-1)
+    shaped = hand.template + blended.reshape(-1, 3, 778)
+    vertices = _skinned(transforms, hand.skinning_weights, jnp.unstack(shaped, axis=1))
+    return vertices, _joints(hand, vertices)
 
 
-def _in_chunks(
-    function: Callable[[tuple[Array, ...]], tuple[Array, ...]], samples: tuple[Array, ...]
-) -> tuple[Array, ...]:
-    """`function(samples)`, both with a leading axis of samples; on a CPU a chunk at a time.
+@jax.custom_jvp
+def _skinned(
+    transforms: Float[Array, "n 16 3 4"], weights: Float[Array, "16 778"], points: Points
+) -> Points:
+    """Linear blend skinning: each point moved by the blend of the joints' transforms.
 
-    There memory traffic costs more than arithmetic, and a chunk stays in the cache. The backward
-    pass keeps a chunk's shaped vertices and computes the rest anew.
+    Written out so that the compiler makes of it a loop over points that holds a blended transform
+    in registers. As products of matrices, the blends are four times as large as the points.
     """
-    count = samples[0].shape[0]
-    known = isinstance(count, int)  # not while a program for any batch size is exported
-    if not known or count <= 2 * CHUNK or jax.default_backend() != "cpu":
-        return function(samples)
-    chunks = -(-count // CHUNK)
-    padded = [jnp.pad(x, [(0, chunks * CHUNK - count)] + [(0, 0)] * (x.ndim - 1)) for x in samples]
-    keep = jax.checkpoint_policies.save_only_these_names("shaped")
-    outputs = jax.lax.map(
-        jax.checkpoint(function, policy=keep),
-        tuple(x.reshape(chunks, CHUNK, *x.shape[1:]) for x in padded),
+    rotated = _rotated(transforms, weights, points)
+    return [x + _blend(transforms[:, :, row, 3], weights) for row, x in enumerate(rotated)]
+
+
+def _rotated(
+    transforms: Float[Array, "n 16 3 4"], weights: Float[Array, "16 778"], points: Points
+) -> Points:
+    return [
+        reduce(jnp.add, [_blend(transforms[:, :, row, i], weights) * points[i] for i in range(3)])
+        for row in range(3)
+    ]
+
+
+def _blend(entries: Float[Array, "n 16"], weights: Float[Array, "16 778"]) -> Float[Array, "n 778"]:
+    """entries @ weights, written out."""
+    return reduce(jnp.add, [entries[:, joint, None] * weights[joint] for joint in range(16)])
+
+
+@_skinned.defjvp
+def _skinned_jvp(primals, tangents):
+    """The product rule, in which products of matrices blend the transforms' tangents.
+
+    Reverse mode transposes these: the transpose of the sums written out, 192 sums over all points,
+    would be slow.
+    """
+    transforms, weights, points = primals
+    transforms_dot, weights_dot, points_dot = tangents
+
+    def moved(transforms, weights):
+        rotations = jnp.einsum("njri,jv->nriv", transforms[..., :3], weights, precision=HIGHEST)
+        rotated = jnp.unstack((rotations * jnp.stack(points, axis=1)[:, None]).sum(axis=2), axis=1)
+        return [
+            x + jnp.dot(transforms[:, :, row, 3], weights, precision=HIGHEST)
+            for row, x in enumerate(rotated)
+        ]
+
+    parts = (
+        moved(transforms_dot, weights),
+        moved(transforms, weights_dot),
+        _rotated(transforms, weights, points_dot),
     )
-    return tuple(x.reshape(chunks * CHUNK, *x.shape[2:])[:count] for x in outputs)
+    return _skinned(*primals), [reduce(jnp.add, terms) for terms in zip(*parts, strict=True)]

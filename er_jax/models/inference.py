@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array, export
+from jax.typing import ArrayLike
 from jaxtyping import Float, UInt8
 
 from er_jax.mano import HandModel
@@ -60,7 +61,7 @@ def fold_batch_norms(net: Network) -> Network:
 
 def compiled_with_weights(
     function: Callable[[Network, Array], Output], net: Network
-) -> Callable[[Array], Output]:
+) -> Callable[[ArrayLike], Output]:
     """`function` of a network as a compiled function of images alone.
 
     On a CPU the weights are constants of the program: oneDNN then orders them once, while it is
