@@ -35,12 +35,11 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--repetitions", type=int, default=3)
     options = parser.parse_args()
-    prepare_cpu()  # as the commands do
     config = get_config()
     config.data_dir, config.data.workers, config.epochs = options.data_dir, options.workers, 1
     config.validation.pictures = 0
     with tempfile.TemporaryDirectory() as folder:
-        jax.config.update("jax_compilation_cache_dir", f"{folder}/compiled")
+        prepare_cpu(keep_programs_in=Path(folder) / "compiled")
         results = [
             {"bare_ms": bare_step_ms(config), **loop(config, Path(folder) / str(repetition))}
             for repetition in range(options.repetitions)

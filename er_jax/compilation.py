@@ -10,24 +10,38 @@ import jax
 # On a CPU, XLA gives convolutions, matrix products and reductions to YNNPACK. Its reductions are
 # the fastest there are; for the other two oneDNN is faster, which JAX 0.12 has and 0.10 has not,
 # and then Eigen, which XLA falls back to. GPUs know nothing of these.
-CPU_KERNELS = (
-    "--xla_cpu_experimental_ynn_fusion_type=reduce --xla_cpu_experimental_onednn_custom_call=true"
-)
+EIGEN = "--xla_cpu_experimental_ynn_fusion_type=reduce"
+ONEDNN = "--xla_cpu_experimental_onednn_custom_call=true"
 
 # Parameters of glibc's mallopt (malloc.h): large arrays come from the heap like all others, instead
 # of from mappings of their own, and none of the heap is given back to the system.
 KEEP_FREED_MEMORY = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, -1)}
 
 
-def prepare_cpu() -> None:
+def prepare_cpu(keep_programs_in: Path | None = None) -> None:
     """Selects the CPU kernels of all programs compiled from now on, and how memory is reused.
 
     Must come before JAX is first used. What the user's own XLA_FLAGS and MALLOC_… variables say
     wins.
+
+    Args:
+        keep_programs_in: a folder from which the same programs are loaded at the next start,
+            instead of compiled; JAX_COMPILATION_CACHE_DIR comes before it. For commands that start
+            often and compile little: a process that loaded dozens of kept programs once ended in a
+            segmentation fault (JAX 0.10.2). Kept programs are without oneDNN, whose calls JAX
+            cannot write down: trying may end the process (0.12.0).
     """
-    os.environ["XLA_FLAGS"] = f"{CPU_KERNELS} {os.environ.get('XLA_FLAGS', '')}".strip()
+    if keep_programs_in is not None and not programs_are_kept():
+        jax.config.update("jax_compilation_cache_dir", str(keep_programs_in))
+    kernels = EIGEN if programs_are_kept() else f"{EIGEN} {ONEDNN}"
+    os.environ["XLA_FLAGS"] = f"{kernels} {os.environ.get('XLA_FLAGS', '')}".strip()
     if not entry_points(group="jax_plugins"):  # no JAX for GPUs is installed
         _keep_freed_memory()
+
+
+def programs_are_kept() -> bool:
+    """Whether JAX keeps compiled programs in a folder."""
+    return jax.config.values["jax_compilation_cache_dir"] is not None
 
 
 def _keep_freed_memory() -> None:
@@ -43,14 +57,3 @@ def _keep_freed_memory() -> None:
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     for parameter, value in KEEP_FREED_MEMORY.values():
         mallopt(parameter, value)
-
-
-def keep_programs_in(folder: Path) -> None:
-    """Has the same programs loaded instead of compiled at the next start.
-
-    For programs that start often and compile little. A process that loaded dozens of kept programs
-    on a CPU once ended in a segmentation fault (JAX 0.10.2), so training keeps none.
-    Where JAX is told of another folder (JAX_COMPILATION_CACHE_DIR), it uses that one.
-    """
-    if jax.config.values["jax_compilation_cache_dir"] is None:
-        jax.config.update("jax_compilation_cache_dir", str(folder))

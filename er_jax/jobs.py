@@ -11,7 +11,7 @@ from rich.logging import RichHandler
 
 from er_jax import parallel
 from er_jax.annotations import AnnotatedSplit
-from er_jax.compilation import keep_programs_in, prepare_cpu
+from er_jax.compilation import prepare_cpu
 from er_jax.evaluation import print_table
 from er_jax.mano import load_hands
 from er_jax.methods import MEAN_HANDS, baseline_methods, evaluate_methods
@@ -35,9 +35,9 @@ from er_jax.whole_files import write_json
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again; for the others see `er_jax.exit_codes`
 
 
-def prepare(workdir: Path) -> None:
-    """Makes a run's folder, has the log kept there, and prepares the CPU."""
-    prepare_cpu()
+def prepare(workdir: Path, *, keep_programs: bool = False) -> None:
+    """Makes a run's folder, has the log kept there, and prepares the CPU (see `prepare_cpu`)."""
+    prepare_cpu(workdir / "compiled" if keep_programs else None)
     workdir.mkdir(parents=True, exist_ok=True)
     log_to(workdir / "log.txt")
 
@@ -209,11 +209,7 @@ def run_prediction(
     step: int | None,
     inside: bool = False,
 ) -> None:
-    """Reconstructs the hands of some pictures with a checkpoint (see `predict_pictures`).
-
-    The compiled program is kept in `workdir`: the second start is quick.
-    """
-    keep_programs_in(workdir / "compiled")
+    """Reconstructs the hands of some pictures with a checkpoint (see `predict_pictures`)."""
     net, hands = load_network(config, workdir, step), load_hands(config.mano_dir)
     predict_pictures(net, hands, pictures, boxes, output, inside=inside)
     Console().print(f"Meshes, parameters and pictures are in {output}", soft_wrap=True)

@@ -79,7 +79,7 @@ def run(argv: list[str]) -> None:
         run_description(config)
         return
     workdir = Path(str(WORKDIR.value))
-    prepare(workdir)
+    prepare(workdir, keep_programs=MODE.value == "predict")
     first = parallel.is_first_process()
     match MODE.value:
         case "train":

@@ -5,15 +5,16 @@ import platform
 import subprocess
 import sys
 
+import jax
 import pytest
 
 KERNELS = """
-from er_jax.compilation import keep_programs_in, prepare_cpu
-prepare_cpu()
-keep_programs_in({folder!r})
+from pathlib import Path
+from er_jax.compilation import prepare_cpu
+prepare_cpu({folder!r} and Path({folder!r}))
 import jax, jax.numpy as jnp
 square = jax.jit(lambda x: x @ x).lower(jnp.ones((512, 512))).compile().as_text()
-print("ynn" in square, jax.config.jax_compilation_cache_dir)
+print("ynn" in square, "onednn" in square, jax.config.jax_compilation_cache_dir)
 """
 
 MEMORY = """
@@ -46,14 +47,21 @@ def printed_by(program: str, **variables: str) -> list[str]:
     ).stdout.split()
 
 
-@pytest.mark.parametrize(
-    ("flags", "ynn"), [("", False), ("--xla_cpu_experimental_ynn_fusion_type=individual_dot", True)]
-)
-def test_kernels_and_cache_are_set_before_jax_starts(tmp_path, flags, ynn):
-    # oneDNN, where XLA has it, would come before YNNPACK
-    flags = f"{flags} --xla_cpu_experimental_onednn_custom_call=false" if flags else ""
-    output = printed_by(KERNELS.format(folder=str(tmp_path)), XLA_FLAGS=flags)
-    assert output == [str(ynn), str(tmp_path)]
+def test_kernels_are_set_before_jax_starts():
+    onednn = jax.__version_info__ >= (0, 12) and platform.machine() == "x86_64"
+    assert printed_by(KERNELS.format(folder=None)) == ["False", str(onednn), "None"]
+    flags = "--xla_cpu_experimental_ynn_fusion_type=individual_dot"
+    flags += " --xla_cpu_experimental_onednn_custom_call=false"
+    output = printed_by(KERNELS.format(folder=None), XLA_FLAGS=flags)  # the user's own choice
+    assert output == ["True", "False", "None"]
+
+
+def test_kept_programs_are_without_onednn(tmp_path):
+    ours, theirs = str(tmp_path / "ours"), str(tmp_path / "theirs")
+    assert printed_by(KERNELS.format(folder=ours)) == ["False", "False", ours]
+    for folder in (None, ours):
+        output = printed_by(KERNELS.format(folder=folder), JAX_COMPILATION_CACHE_DIR=theirs)
+        assert output == ["False", "False", theirs]
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc is told so")

@@ -71,7 +71,10 @@ def expected(net):
     )
 
 
-def test_padded_batches(net, expected):
+@pytest.mark.parametrize("kept", [False, True], ids=["weights in the program", "kept programs"])
+def test_padded_batches(net, expected, kept, monkeypatch, tmp_path):
+    folder = str(tmp_path) if kept else None
+    monkeypatch.setitem(jax.config.values, "jax_compilation_cache_dir", folder)
     reconstruct = Reconstructor(net, load_hands(None), batch_sizes=(2,))
     assert_same(reconstruct(images(3)), expected)  # a full batch and a padded one
     assert reconstruct(images(0)).vertices.shape == (0, 2, 778, 3)

@@ -22,6 +22,7 @@ from jax import Array, export
 from jax.typing import ArrayLike
 from jaxtyping import Float, UInt8
 
+from er_jax.compilation import programs_are_kept
 from er_jax.mano import HandModel
 from er_jax.models.er import ERNet, Prediction
 from er_jax.models.layers import BATCH_NORM_EPSILON, BatchNorm
@@ -65,14 +66,15 @@ def compiled_with_weights(
     """`function` of a network as a compiled function of images alone.
 
     On a CPU the weights are constants of the program: oneDNN then orders them once, while it is
-    compiled, for the way in which it reads them. Elsewhere all programs share one copy.
+    compiled, for the way in which it reads them. Elsewhere all programs share one copy, and so do
+    programs that are kept in a folder, to which each would take its own.
     """
     graphdef, state = nnx.split(net)
 
     def call(state: nnx.State, images: Array) -> Output:
         return function(nnx.merge(graphdef, state), images)
 
-    if jax.default_backend() == "cpu":
+    if jax.default_backend() == "cpu" and not programs_are_kept():
         return jax.jit(partial(call, state))
     return partial(jax.jit(call), state)
 
