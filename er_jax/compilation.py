@@ -12,6 +12,8 @@ import jax
 # and then Eigen, which XLA falls back to. GPUs know nothing of these.
 EIGEN = "--xla_cpu_experimental_ynn_fusion_type=reduce"
 ONEDNN = "--xla_cpu_experimental_onednn_custom_call=true"
+# Loops that XLA compiles itself use vectors of 512 bits where the CPU has them, not of 256.
+WIDE = "--xla_cpu_prefer_vector_width=512"
 
 # Parameters of glibc's mallopt (malloc.h): large arrays come from the heap like all others, instead
 # of from mappings of their own, and none of the heap is given back to the system.
@@ -33,7 +35,7 @@ def prepare_cpu(keep_programs_in: Path | None = None) -> None:
     """
     if keep_programs_in is not None and not programs_are_kept():
         jax.config.update("jax_compilation_cache_dir", str(keep_programs_in))
-    kernels = EIGEN if programs_are_kept() else f"{EIGEN} {ONEDNN}"
+    kernels = f"{EIGEN} {WIDE}" if programs_are_kept() else f"{EIGEN} {WIDE} {ONEDNN}"
     os.environ["XLA_FLAGS"] = f"{kernels} {os.environ.get('XLA_FLAGS', '')}".strip()
     if not entry_points(group="jax_plugins"):  # no JAX for GPUs is installed
         _keep_freed_memory()

@@ -55,8 +55,9 @@ def mirrored(pose: np.ndarray) -> np.ndarray:
 def textbook(hand: HandModel, betas, pose, transl) -> tuple[np.ndarray, np.ndarray]:
     """Vertices and joints by the paper's formulas, one hand, plain loops in float64."""
     arrays = jax.tree.map(lambda x: np.asarray(x, np.float64), hand)
-    template, directions = arrays.template.T, arrays.blend_directions.reshape(145, 3, 778)
-    regressor, weights = arrays.joint_regressor, arrays.skinning_weights.T
+    template = arrays.template[:, :778].T
+    directions = arrays.blend_directions.reshape(145, 3, 784)[..., :778]
+    regressor, weights = arrays.joint_regressor[:778].T, arrays.skinning_weights[:, :778].T
     full = pose + np.concatenate([np.zeros(3), arrays.mean_pose])
     rotations = Rotation.from_rotvec(full.reshape(16, 3)).as_matrix()
     shaped = template + np.einsum("s,scv->vc", betas, directions[:10])
@@ -309,7 +310,7 @@ def test_joints_from_vertices(hands):
     assert [HAND21[i] for i in np.flatnonzero(changed)] == ["Middle_4"]
     np.testing.assert_array_equal(other[:, :, HAND21.index("Middle_4")], mesh.vertices[:, :, 444])
     inner = joint_order(HAND21, MANO16)
-    expected = np.einsum("hjv,bhvc->bhjc", hands.joint_regressor, mesh.vertices)
+    expected = np.einsum("hvj,bhvc->bhjc", hands.joint_regressor[:, :778], mesh.vertices)
     np.testing.assert_allclose(mesh.joints[:, :, inner], expected, atol=1e-6)
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from er_jax.mano.joints import HAND21, MANO16, TIP_VERTICES, joint_order
-from er_jax.mano.model import HandModel
+from er_jax.mano.model import PADDED_VERTICES, VERTICES, HandModel
 from er_jax.mano.rotations import axis_angle_to_matrix
 
 HIGHEST = jax.lax.Precision.HIGHEST  # TF32 on a GPU would cost a tenth of a millimetre
@@ -55,8 +55,10 @@ def hand_forward(
     samples = (x.reshape(-1, *x.shape[leading:]) for x in arguments)
     posed = jax.vmap(_posed, in_axes=(0, 1, 1, 1), out_axes=1) if hands.both_hands else _posed
     coordinates, joints = posed(hands, *samples)
-    vertices = jnp.stack(coordinates, axis=-1)
-    return HandMesh(vertices=vertices.reshape(*batch, 778, 3), joints=joints.reshape(*batch, 21, 3))
+    vertices = jnp.stack([x[..., :VERTICES] for x in coordinates], axis=-1)
+    return HandMesh(
+        vertices=vertices.reshape(*batch, VERTICES, 3), joints=joints.reshape(*batch, 21, 3)
+    )
 
 
 def joints_from_vertices(
@@ -70,14 +72,15 @@ def joints_from_vertices(
 
 def _joints(
     hands: HandModel,
-    coordinates: Sequence[Float[Array, "*batch_and_hands 778"]],
+    coordinates: Sequence[Float[Array, "*batch_and_hands vertices"]],
     tips: Mapping[str, int] = TIP_VERTICES,
 ) -> Float[Array, "*batch_and_hands 21 3"]:
-    """The same of vertices each of whose coordinates is an array."""
+    """The same of 778 vertices, or of the padded 784, each of whose coordinates is an array."""
     order = joint_order((*MANO16, *tips), HAND21)
+    regressor = hands.joint_regressor[..., : coordinates[0].shape[-1], :]
     joints = []
     for values in coordinates:
-        regressed = jnp.einsum("...jv,...v->...j", hands.joint_regressor, values, precision=HIGHEST)
+        regressed = jnp.einsum("...v,...vj->...j", values, regressor, precision=HIGHEST)
         at_tips = [values[..., vertex : vertex + 1] for vertex in tips.values()]
         joints.append(jnp.concatenate([regressed, *at_tips], axis=-1)[..., order])
     return jnp.stack(joints, axis=-1)
@@ -105,7 +108,7 @@ def forward_kinematics(
     transform follows; the wrist's is followed by the translation. MANO's tree is five fingers of
     three joints each, in chains from the wrist: all fingers are composed together.
     """
-    turned = (rotations * rest_joints[..., None, :]).sum(axis=-1)
+    turned = reduce(jnp.add, [rotations[..., i] * rest_joints[..., None, i] for i in range(3)])
     turns = jnp.concatenate([rotations, (rest_joints - turned)[..., None]], axis=-1)
     wrist = turns[..., :1, :, :].at[..., 3].add(transl[..., None, :])
     fingers = turns[..., 1:, :, :].reshape(*turns.shape[:-3], 5, 3, 3, 4)
@@ -159,7 +162,7 @@ def _prepared(
     )
 
 
-Points = Sequence[Float[Array, "n 778"]]
+Points = Sequence[Float[Array, "n 784"]]
 """Points of n poses, each of whose three coordinates is an array."""
 
 
@@ -177,18 +180,18 @@ def _posed(
     joints = hand.rest_joints + jnp.tensordot(
         betas, hand.rest_joint_directions, 1, precision=HIGHEST
     )
-    transforms = forward_kinematics(rotations, joints, transl)
+    transforms = jnp.transpose(forward_kinematics(rotations, joints, transl), (2, 3, 1, 0))
     pose_features = (rotations[:, 1:] - jnp.eye(3, dtype=rotations.dtype)).reshape(-1, 135)
     coefficients = jnp.concatenate([betas, pose_features], axis=-1)
     blended = jnp.dot(coefficients, hand.blend_directions, precision=HIGHEST)
-    shaped = hand.template + blended.reshape(-1, 3, 778)
+    shaped = hand.template + blended.reshape(-1, 3, PADDED_VERTICES)
     vertices = _skinned(transforms, hand.skinning_weights, jnp.unstack(shaped, axis=1))
     return vertices, _joints(hand, vertices)
 
 
 @jax.custom_jvp
 def _skinned(
-    transforms: Float[Array, "n 16 3 4"], weights: Float[Array, "16 778"], points: Points
+    transforms: Float[Array, "3 4 16 n"], weights: Float[Array, "16 784"], points: Points
 ) -> Points:
     """Linear blend skinning: each point moved by the blend of the joints' transforms.
 
@@ -196,21 +199,21 @@ def _skinned(
     in registers. As products of matrices, the blends are four times as large as the points.
     """
     rotated = _rotated(transforms, weights, points)
-    return [x + _blend(transforms[:, :, row, 3], weights) for row, x in enumerate(rotated)]
+    return [x + _blend(transforms[row, 3], weights) for row, x in enumerate(rotated)]
 
 
 def _rotated(
-    transforms: Float[Array, "n 16 3 4"], weights: Float[Array, "16 778"], points: Points
+    transforms: Float[Array, "3 4 16 n"], weights: Float[Array, "16 784"], points: Points
 ) -> Points:
     return [
-        reduce(jnp.add, [_blend(transforms[:, :, row, i], weights) * points[i] for i in range(3)])
+        reduce(jnp.add, [_blend(transforms[row, i], weights) * points[i] for i in range(3)])
         for row in range(3)
     ]
 
 
-def _blend(entries: Float[Array, "n 16"], weights: Float[Array, "16 778"]) -> Float[Array, "n 778"]:
-    """entries @ weights, written out."""
-    return reduce(jnp.add, [entries[:, joint, None] * weights[joint] for joint in range(16)])
+def _blend(entries: Float[Array, "16 n"], weights: Float[Array, "16 784"]) -> Float[Array, "n 784"]:
+    """entriesᵀ @ weights, written out."""
+    return reduce(jnp.add, [entries[joint, :, None] * weights[joint] for joint in range(16)])
 
 
 @_skinned.defjvp
@@ -224,10 +227,10 @@ def _skinned_jvp(primals, tangents):
     transforms_dot, weights_dot, points_dot = tangents
 
     def moved(transforms, weights):
-        rotations = jnp.einsum("njri,jv->nriv", transforms[..., :3], weights, precision=HIGHEST)
+        rotations = jnp.einsum("rijn,jv->nriv", transforms[:, :3], weights, precision=HIGHEST)
         rotated = jnp.unstack((rotations * jnp.stack(points, axis=1)[:, None]).sum(axis=2), axis=1)
         return [
-            x + jnp.dot(transforms[:, :, row, 3], weights, precision=HIGHEST)
+            x + jnp.einsum("jn,jv->nv", transforms[row, 3], weights, precision=HIGHEST)
             for row, x in enumerate(rotated)
         ]
 

@@ -13,25 +13,28 @@ from er_jax.mano.files import read_hands
 from er_jax.mano.joints import HANDS
 from er_jax.mano.stand_in import stand_in_arrays
 
+VERTICES = 778
+PADDED_VERTICES = 784  # a multiple of 16 floats: compiled loops over vertices leave no remainder
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class HandModel:
     """MANO's arrays (Romero et al. 2017) of one hand, or of both on a leading axis (right, left).
 
-    Coordinates come before vertices: blending and skinning are then plain matrix products.
-    Lengths in metres, angles in radians.
+    Coordinates come before vertices, of which there are 784: zeros follow MANO's 778. Lengths in
+    metres, angles in radians.
     """
 
-    template: Float[Array, "*hands 3 778"]
-    blend_directions: Float[Array, "*hands 145 2334"]
-    """Displacements, 3 × 778, per unit of each of 10 betas and 135 entries of the joints' R − I."""
+    template: Float[Array, "*hands 3 784"]
+    blend_directions: Float[Array, "*hands 145 2352"]
+    """Displacements, 3 × 784, per unit of each of 10 betas and 135 entries of the joints' R − I."""
     rest_joints: Float[Array, "*hands 16 3"]
     """Joints of the template."""
     rest_joint_directions: Float[Array, "*hands 10 16 3"]
     """Displacement of the joints at rest per unit of each beta."""
-    joint_regressor: Float[Array, "*hands 16 778"]
-    skinning_weights: Float[Array, "*hands 16 778"]
+    joint_regressor: Float[Array, "*hands 784 16"]
+    skinning_weights: Float[Array, "*hands 16 784"]
     mean_pose: Float[Array, "*hands 45"]
     pose_components: Float[Array, "*hands 45 45"]
     """Principal components of the finger pose, a row each."""
@@ -93,13 +96,18 @@ def _derived(mano: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     directions = np.concatenate([mano["shapedirs"], mano["posedirs"]], axis=-1)
     weights = mano["weights"].T
     return {
-        "template": mano["v_template"].T,
-        "blend_directions": directions.transpose(2, 1, 0).reshape(145, 3 * 778),
+        "template": _padded(mano["v_template"].T),
+        "blend_directions": _padded(directions.transpose(2, 1, 0)).reshape(145, -1),
         "rest_joints": mano["J_regressor"] @ mano["v_template"],
         "rest_joint_directions": np.einsum("jv,vcs->sjc", mano["J_regressor"], mano["shapedirs"]),
-        "joint_regressor": mano["J_regressor"],
-        "skinning_weights": weights / weights.sum(axis=0),
+        "joint_regressor": _padded(mano["J_regressor"]).T,
+        "skinning_weights": _padded(weights / weights.sum(axis=0)),
         "mean_pose": mano["hands_mean"],
         "pose_components": mano["hands_components"],
         "faces": mano["f"].astype(np.int32),
     }
+
+
+def _padded(array: Float[np.ndarray, "*n 778"]) -> Float[np.ndarray, "*n 784"]:
+    """Zeros after the last axis' vertices."""
+    return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, PADDED_VERTICES - VERTICES)])
