@@ -180,7 +180,7 @@ def _posed(
     joints = hand.rest_joints + jnp.tensordot(
         betas, hand.rest_joint_directions, 1, precision=HIGHEST
     )
-    transforms = jnp.transpose(forward_kinematics(rotations, joints, transl), (2, 3, 1, 0))
+    transforms = jnp.transpose(forward_kinematics(rotations, joints, transl), (2, 3, 0, 1))
     pose_features = (rotations[:, 1:] - jnp.eye(3, dtype=rotations.dtype)).reshape(-1, 135)
     coefficients = jnp.concatenate([betas, pose_features], axis=-1)
     blended = jnp.dot(coefficients, hand.blend_directions, precision=HIGHEST)
@@ -191,7 +191,7 @@ def _posed(
 
 @jax.custom_jvp
 def _skinned(
-    transforms: Float[Array, "3 4 16 n"], weights: Float[Array, "16 784"], points: Points
+    transforms: Float[Array, "3 4 n 16"], weights: Float[Array, "16 784"], points: Points
 ) -> Points:
     """Linear blend skinning: each point moved by the blend of the joints' transforms.
 
@@ -203,7 +203,7 @@ def _skinned(
 
 
 def _rotated(
-    transforms: Float[Array, "3 4 16 n"], weights: Float[Array, "16 784"], points: Points
+    transforms: Float[Array, "3 4 n 16"], weights: Float[Array, "16 784"], points: Points
 ) -> Points:
     return [
         reduce(jnp.add, [_blend(transforms[row, i], weights) * points[i] for i in range(3)])
@@ -211,9 +211,9 @@ def _rotated(
     ]
 
 
-def _blend(entries: Float[Array, "16 n"], weights: Float[Array, "16 784"]) -> Float[Array, "n 784"]:
-    """entriesᵀ @ weights, written out."""
-    return reduce(jnp.add, [entries[joint, :, None] * weights[joint] for joint in range(16)])
+def _blend(entries: Float[Array, "n 16"], weights: Float[Array, "16 784"]) -> Float[Array, "n 784"]:
+    """entries @ weights, written out."""
+    return reduce(jnp.add, [entries[:, joint, None] * weights[joint] for joint in range(16)])
 
 
 @_skinned.defjvp
@@ -227,10 +227,10 @@ def _skinned_jvp(primals, tangents):
     transforms_dot, weights_dot, points_dot = tangents
 
     def moved(transforms, weights):
-        rotations = jnp.einsum("rijn,jv->nriv", transforms[:, :3], weights, precision=HIGHEST)
+        rotations = jnp.einsum("rinj,jv->nriv", transforms[:, :3], weights, precision=HIGHEST)
         rotated = jnp.unstack((rotations * jnp.stack(points, axis=1)[:, None]).sum(axis=2), axis=1)
         return [
-            x + jnp.einsum("jn,jv->nv", transforms[row, 3], weights, precision=HIGHEST)
+            x + jnp.einsum("nj,jv->nv", transforms[row, 3], weights, precision=HIGHEST)
             for row, x in enumerate(rotated)
         ]
 
