@@ -122,7 +122,10 @@ def _read_legacy(file: io.BufferedReader) -> tuple[Any, dict[str, bytes]]:
     storages = {}
     for key in _Unpickler(file).load():
         (count,) = struct.unpack("<q", file.read(8))
-        storages[key] = file.read(count * np.dtype(unpickler.dtypes[key]).itemsize)
+        size = count * np.dtype(unpickler.dtypes[key]).itemsize
+        storages[key] = file.read(size)
+        if len(storages[key]) != size:
+            raise pickle.UnpicklingError(f"storage {key} has {len(storages[key])} of {size} bytes")
     return content, storages
 
 
