@@ -35,8 +35,8 @@ def prepare_cpu(keep_programs_in: Path | None = None) -> None:
     """
     if keep_programs_in is not None and not programs_are_kept():
         jax.config.update("jax_compilation_cache_dir", str(keep_programs_in))
-    kernels = f"{EIGEN} {WIDE}" if programs_are_kept() else f"{EIGEN} {WIDE} {ONEDNN}"
-    os.environ["XLA_FLAGS"] = f"{kernels} {os.environ.get('XLA_FLAGS', '')}".strip()
+    flags = [EIGEN, WIDE] + [ONEDNN] * (not programs_are_kept())
+    os.environ["XLA_FLAGS"] = " ".join([*flags, os.environ.get("XLA_FLAGS", "")]).strip()
     if not entry_points(group="jax_plugins"):  # no JAX for GPUs is installed
         _keep_freed_memory()
 
