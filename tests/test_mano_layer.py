@@ -62,7 +62,7 @@ def textbook(hand: HandModel, betas, pose, transl) -> tuple[np.ndarray, np.ndarr
     rotations = Rotation.from_rotvec(full.reshape(16, 3)).as_matrix()
     shaped = template + np.einsum("s,scv->vc", betas, directions[:10])
     joints = regressor @ shaped
-    features = (rotations[1:] - np.eye(3)).ravel()
+    features = (rotations[1:] - np.eye(3)).reshape(15, 9).T.ravel()
     posed = shaped + np.einsum("p,pcv->vc", features, directions[10:])
     world = np.zeros((16, 4, 4))
     for joint, parent in enumerate(PARENTS):
@@ -123,8 +123,8 @@ def test_a_rigid_motion_of_the_root_moves_vertices_rigidly(hands):
     for key in ("vertices", "joints"):
         old, new = (np.asarray(getattr(mesh, key), np.float64) for mesh in (before, after))
         # Both turn about the wrist at rest, which no root rotation moves.
-        wrist = np.asarray(hands.rest_joints[:, 0]) + np.einsum(
-            "bhs,hsc->bhc", betas, np.asarray(hands.rest_joint_directions[:, :, 0])
+        wrist = np.asarray(hands.rest_joints[..., 0]) + np.einsum(
+            "bhs,hsc->bhc", betas, np.asarray(hands.rest_joint_directions[..., 0])
         )
         centre = (wrist + transl)[:, :, None]
         expected = (old - centre) @ turn.as_matrix().T + centre + shift

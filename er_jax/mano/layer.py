@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from er_jax.mano.joints import HAND21, MANO16, TIP_VERTICES, joint_order
 from er_jax.mano.model import PADDED_VERTICES, VERTICES, HandModel
-from er_jax.mano.rotations import axis_angle_to_matrix
+from er_jax.mano.rotations import axis_angle_to_quaternion, quaternion_to_entries
 
 HIGHEST = jax.lax.Precision.HIGHEST  # TF32 on a GPU would cost a tenth of a millimetre
 
@@ -97,43 +97,83 @@ def pose_from_components(
     return jnp.concatenate([root, fingers], axis=-1)
 
 
+Entries = Sequence[Sequence[Float[Array, "*n"]]]
+"""Rows of the entries of matrices, each an array: of rotations, or of [R | t], x → R x + t."""
+
+
 def forward_kinematics(
-    rotations: Float[Array, "*batch 16 3 3"],
-    rest_joints: Float[Array, "*batch 16 3"],
-    transl: Float[Array, "*batch 3"],
-) -> Float[Array, "*batch 16 3 4"]:
+    wrist: Entries,
+    fingers: Entries,
+    rest_joints: Float[Array, "3 16 n"],
+    transl: Float[Array, "3 n"],
+) -> Entries:
     """Transforms [R | t] that carry points of the hand at rest along with each joint.
 
     A joint turns what hangs on it about its own place at rest, x → R (x − J) + J, and its parent's
     transform follows; the wrist's is followed by the translation. MANO's tree is five fingers of
-    three joints each, in chains from the wrist: all fingers are composed together.
+    three joints each, in chains from the wrist: all fingers are composed together. Entries are
+    arrays of their own, so that their products and the gradients of these are loops along poses: a
+    call of a library for each small matrix takes longer.
+
+    Args:
+        wrist: rotations, entries (1, n).
+        fingers: rotations of the joints that follow in `MANO16`, entries (15, n).
+        rest_joints: metres.
+        transl: metres.
+
+    Returns:
+        Entries (16, n) of all joints, in the order `MANO16`.
     """
-    turned = reduce(jnp.add, [rotations[..., i] * rest_joints[..., None, i] for i in range(3)])
-    turns = jnp.concatenate([rotations, (rest_joints - turned)[..., None]], axis=-1)
-    wrist = turns[..., :1, :, :].at[..., 3].add(transl[..., None, :])
-    fingers = turns[..., 1:, :, :].reshape(*turns.shape[:-3], 5, 3, 3, 4)
-    first = _composed(wrist, fingers[..., 0, :, :])
-    second = _composed(first, fingers[..., 1, :, :])
-    third = _composed(second, fingers[..., 2, :, :])
-    in_fingers = jnp.stack([first, second, third], axis=-3).reshape(*turns.shape[:-3], 15, 3, 4)
-    return jnp.concatenate([wrist, in_fingers], axis=-3)
+    wrist_place, finger_places = jnp.split(rest_joints, [1], axis=1)
+    wrist = [
+        [*row[:3], row[3] + shift]
+        for row, shift in zip(_about(wrist, wrist_place), transl, strict=True)
+    ]
+    by_level = [
+        [_parts(x.reshape(5, 3, -1), axis=1) for x in row] for row in _about(fingers, finger_places)
+    ]
+    chain: list[Entries] = [[[jnp.broadcast_to(x, (5, x.shape[-1])) for x in row] for row in wrist]]
+    for level in range(3):
+        chain.append(_composed(chain[-1], [[x[level] for x in row] for row in by_level]))
+
+    def joined(row: int, column: int) -> Float[Array, "16 n"]:
+        levels = jnp.stack([transform[row][column] for transform in chain[1:]], axis=1)
+        return jnp.concatenate([wrist[row][column], levels.reshape(15, -1)])
+
+    return [[joined(row, column) for column in range(4)] for row in range(3)]
 
 
-def _composed(
-    outer: Float[Array, "*n 3 4"], inner: Float[Array, "*m 3 4"]
-) -> Float[Array, "*m 3 4"]:
-    """The transform [R | t] that applies `inner`, then `outer`.
+def _about(rotations: Entries, places: Float[Array, "3 joints n"]) -> Entries:
+    """x → R (x − J) + J."""
+    points = _parts(places)
+    return [[*row, x - _dot(row, points)] for row, x in zip(rotations, points, strict=True)]
 
-    The product of so small matrices is written out: a call of a library for each takes longer.
-    """
-    product = reduce(jnp.add, [outer[..., i, None] * inner[..., i, None, :] for i in range(3)])
-    return product.at[..., 3].add(outer[..., 3])
+
+def _composed(outer: Entries, inner: Entries) -> Entries:
+    """The transform that applies `inner`, then `outer`."""
+    columns = list(zip(*inner, strict=True))
+    products = [[_dot(row[:3], column) for column in columns] for row in outer]
+    return [[*row[:3], row[3] + shift[3]] for row, shift in zip(products, outer, strict=True)]
+
+
+def _dot(left: Sequence[Array], right: Sequence[Array]) -> Array:
+    """The sum of products."""
+    return reduce(jnp.add, [x * y for x, y in zip(left, right, strict=True)])
+
+
+def _parts(array: Array, axis: int = 0) -> list[Array]:
+    """As `jnp.unstack`, whose gradient before JAX 0.12 pads each part with zeros."""
+    return [part.squeeze(axis) for part in jnp.split(array, array.shape[axis], axis)]
 
 
 def _prepared(
     hands: HandModel, betas: Array, pose: Array, transl: Array | None
 ) -> tuple[Array, Array, Array]:
-    """Betas, rotation matrices and translation, of one type and with the same leading axes."""
+    """Betas, rotations and translation, of one type and with the same leading axes.
+
+    Rotations are matrices (*batch, 16, 3, 3) or axis-angle vectors (*batch, 16, 3), as given, of
+    the full pose.
+    """
     transl = jnp.zeros(3, hands.template.dtype) if transl is None else transl
     dtype = jnp.result_type(hands.template, betas, pose, transl)
     betas, pose, transl = (jnp.asarray(x, dtype) for x in (betas, pose, transl))
@@ -154,10 +194,10 @@ def _prepared(
     if not matrices:
         mean = jnp.concatenate([jnp.zeros_like(hands.mean_pose[..., :3]), hands.mean_pose], axis=-1)
         full = pose + mean
-        pose = axis_angle_to_matrix(full.reshape(*full.shape[:-1], 16, 3))
+        pose = full.reshape(*full.shape[:-1], 16, 3)
     return (
         jnp.broadcast_to(betas, (*batch, 10)),
-        jnp.broadcast_to(pose, (*batch, 16, 3, 3)),
+        jnp.broadcast_to(pose, (*batch, *pose.shape[-3 if matrices else -2 :])),
         jnp.broadcast_to(transl, (*batch, 3)),
     )
 
@@ -169,46 +209,56 @@ Points = Sequence[Float[Array, "n 784"]]
 def _posed(
     hand: HandModel,
     betas: Float[Array, "n 10"],
-    rotations: Float[Array, "n 16 3 3"],
+    pose: Float[Array, "n 16 3"] | Float[Array, "n 16 3 3"],
     transl: Float[Array, "n 3"],
 ) -> tuple[Points, Float[Array, "n 21 3"]]:
     """Vertices, each coordinate an array, and joints of n poses of one hand.
 
-    Coordinates are kept apart to the end: an elementwise loop whose last axis is 3 runs ten times
-    slower on a CPU.
+    Coordinates are kept apart to the end, and poses are the last axis of all that joints have: an
+    elementwise loop whose last axis is 3 runs ten times slower on a CPU.
     """
-    joints = hand.rest_joints + jnp.tensordot(
-        betas, hand.rest_joint_directions, 1, precision=HIGHEST
-    )
-    transforms = jnp.transpose(forward_kinematics(rotations, joints, transl), (2, 3, 0, 1))
-    pose_features = (rotations[:, 1:] - jnp.eye(3, dtype=rotations.dtype)).reshape(-1, 135)
-    coefficients = jnp.concatenate([betas, pose_features], axis=-1)
-    blended = jnp.dot(coefficients, hand.blend_directions, precision=HIGHEST)
+    wrist, fingers = _rotation_entries(pose)
+    features = [x - float(i == j) for i, row in enumerate(fingers) for j, x in enumerate(row)]
+    coefficients = jnp.concatenate([betas.T, *features])
+    blended = jnp.einsum("kn,kv->nv", coefficients, hand.blend_directions, precision=HIGHEST)
+    # Kinematics wait for the product: XLA on a CPU would run their many small loops beside it, and
+    # both together take longer.
+    blended, wrist, fingers, betas = jax.lax.optimization_barrier((blended, wrist, fingers, betas))
+    directions = hand.rest_joint_directions
+    moved = jnp.einsum("kcj,nk->cjn", directions, betas, precision=HIGHEST)
+    joints = hand.rest_joints[..., None] + moved
+    transforms = forward_kinematics(wrist, fingers, joints, transl.T)
+    transforms = [[entries.T for entries in row] for row in transforms]
     shaped = hand.template + blended.reshape(-1, 3, PADDED_VERTICES)
-    vertices = _skinned(transforms, hand.skinning_weights, jnp.unstack(shaped, axis=1))
+    vertices = _skinned(transforms, hand.skinning_weights, _parts(shaped, axis=1))
     return vertices, _joints(hand, vertices)
 
 
+def _rotation_entries(
+    pose: Float[Array, "n 16 3"] | Float[Array, "n 16 3 3"],
+) -> tuple[Entries, Entries]:
+    """Rotations of the wrist, entries (1, n), and of the fingers' joints, (15, n)."""
+    if pose.ndim == 4:
+        wrist, fingers = jnp.split(jnp.transpose(pose, (2, 3, 1, 0)), [1], axis=2)
+        return [_parts(x) for x in _parts(wrist)], [_parts(x) for x in _parts(fingers)]
+    quaternions = jnp.transpose(axis_angle_to_quaternion(pose), (2, 1, 0))
+    wrist, fingers = jnp.split(quaternions, [1], axis=1)
+    return quaternion_to_entries(_parts(wrist)), quaternion_to_entries(_parts(fingers))
+
+
 @jax.custom_jvp
-def _skinned(
-    transforms: Float[Array, "3 4 n 16"], weights: Float[Array, "16 784"], points: Points
-) -> Points:
+def _skinned(transforms: Entries, weights: Float[Array, "16 784"], points: Points) -> Points:
     """Linear blend skinning: each point moved by the blend of the joints' transforms.
 
     Written out so that the compiler makes of it a loop over points that holds a blended transform
     in registers. As products of matrices, the blends are four times as large as the points.
     """
     rotated = _rotated(transforms, weights, points)
-    return [x + _blend(transforms[row, 3], weights) for row, x in enumerate(rotated)]
+    return [x + _blend(row[3], weights) for x, row in zip(rotated, transforms, strict=True)]
 
 
-def _rotated(
-    transforms: Float[Array, "3 4 n 16"], weights: Float[Array, "16 784"], points: Points
-) -> Points:
-    return [
-        reduce(jnp.add, [_blend(transforms[row, i], weights) * points[i] for i in range(3)])
-        for row in range(3)
-    ]
+def _rotated(transforms: Entries, weights: Float[Array, "16 784"], points: Points) -> Points:
+    return [_dot([_blend(x, weights) for x in row[:3]], points) for row in transforms]
 
 
 def _blend(entries: Float[Array, "n 16"], weights: Float[Array, "16 784"]) -> Float[Array, "n 784"]:
@@ -227,11 +277,12 @@ def _skinned_jvp(primals, tangents):
     transforms_dot, weights_dot, points_dot = tangents
 
     def moved(transforms, weights):
-        rotations = jnp.einsum("rinj,jv->nriv", transforms[:, :3], weights, precision=HIGHEST)
-        rotated = jnp.unstack((rotations * jnp.stack(points, axis=1)[:, None]).sum(axis=2), axis=1)
+        rotations = jnp.stack([jnp.stack(row[:3]) for row in transforms])
+        blends = jnp.einsum("rinj,jv->nriv", rotations, weights, precision=HIGHEST)
+        rotated = _parts((blends * jnp.stack(points, axis=1)[:, None]).sum(axis=2), axis=1)
         return [
-            x + jnp.einsum("nj,jv->nv", transforms[row, 3], weights, precision=HIGHEST)
-            for row, x in enumerate(rotated)
+            x + jnp.einsum("nj,jv->nv", row[3], weights, precision=HIGHEST)
+            for x, row in zip(rotated, transforms, strict=True)
         ]
 
     parts = (

@@ -28,10 +28,13 @@ class HandModel:
 
     template: Float[Array, "*hands 3 784"]
     blend_directions: Float[Array, "*hands 145 2352"]
-    """Displacements, 3 × 784, per unit of each of 10 betas and 135 entries of the joints' R − I."""
-    rest_joints: Float[Array, "*hands 16 3"]
+    """Displacements, 3 × 784, per unit of each of 10 betas and 135 entries of R − I.
+
+    The latter are entry (0, 0) of the 15 finger joints, then (0, 1), and so on by rows.
+    """
+    rest_joints: Float[Array, "*hands 3 16"]
     """Joints of the template."""
-    rest_joint_directions: Float[Array, "*hands 10 16 3"]
+    rest_joint_directions: Float[Array, "*hands 10 3 16"]
     """Displacement of the joints at rest per unit of each beta."""
     joint_regressor: Float[Array, "*hands 784 16"]
     skinning_weights: Float[Array, "*hands 16 784"]
@@ -93,13 +96,15 @@ def _derived(mano: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     Skinning weights are made to sum to 1 exactly: the layer moves the wrist by the translation,
     and the vertices must follow by as much.
     """
-    directions = np.concatenate([mano["shapedirs"], mano["posedirs"]], axis=-1)
+    by_joint = mano["posedirs"].reshape(VERTICES, 3, 15, 9)
+    by_entry = by_joint.swapaxes(-1, -2).reshape(VERTICES, 3, 135)
+    directions = np.concatenate([mano["shapedirs"], by_entry], axis=-1)
     weights = mano["weights"].T
     return {
         "template": _padded(mano["v_template"].T),
         "blend_directions": _padded(directions.transpose(2, 1, 0)).reshape(145, -1),
-        "rest_joints": mano["J_regressor"] @ mano["v_template"],
-        "rest_joint_directions": np.einsum("jv,vcs->sjc", mano["J_regressor"], mano["shapedirs"]),
+        "rest_joints": (mano["J_regressor"] @ mano["v_template"]).T,
+        "rest_joint_directions": np.einsum("jv,vcs->scj", mano["J_regressor"], mano["shapedirs"]),
         "joint_regressor": _padded(mano["J_regressor"]).T,
         "skinning_weights": _padded(weights / weights.sum(axis=0)),
         "mean_pose": mano["hands_mean"],
