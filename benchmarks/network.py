@@ -5,7 +5,7 @@
 Each framework lives in a process of its own that sleeps while the other works. A repetition runs
 every case in each, a short one as often as fits into half a second after a first call that finds
 the caches as the other left them; the table gives medians. Without `--torch_python` only JAX is
-timed.
+timed, and ER's inference as an ONNX program in ONNX Runtime.
 
 "Forward" is the form in which pictures are reconstructed, batch norms folded; "evaluation" is the
 form that validation in training runs, batch norms as they are. PyTorch's are both its `eval()`.
@@ -24,14 +24,15 @@ from pathlib import Path
 SIDE = 256
 DEMO_BATCH = 32
 REPETITION_SECONDS = 0.5
+ER, PRODUCT = "ER inference, batch 1", "matrix product 2048"
 CASES = (
     "resnet50 forward, batch 1",
     "resnet50 forward, batch 8",
     "resnet50 evaluation, batch 8",
     "resnet50 training step, batch 8",
     "demo training step, batch 32",
-    "ER inference, batch 1",
-    "matrix product 2048",
+    ER,
+    PRODUCT,
 )
 
 
@@ -40,13 +41,14 @@ def main() -> None:
     parser.add_argument("--torch_python", help="an interpreter with torch and torchvision")
     parser.add_argument("--repetitions", type=int, default=10)
     parser.add_argument("--cases", nargs="*", default=CASES, help="parts of the cases' names")
-    parser.add_argument("--worker", choices=("jax", "torch"), help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=("jax", "onnx", "torch"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        serve({"jax": jax_cases, "torch": torch_cases}[arguments.worker]())
+        workers = {"jax": jax_cases, "onnx": onnx_cases, "torch": torch_cases}
+        serve(workers[arguments.worker]())
         return
     cases = [case for case in CASES if any(part in case for part in arguments.cases)]
-    workers = {"jax": Worker(sys.executable, "jax")}
+    workers = {framework: Worker(sys.executable, framework) for framework in ("jax", "onnx")}
     if arguments.torch_python:
         workers["torch"] = Worker(arguments.torch_python, "torch")
     report(cases, measure(workers, cases, arguments.repetitions))
@@ -136,18 +138,18 @@ def report(cases: list[str], results: dict) -> None:
             line += f" {1e3 * their_least:16.1f} {1e3 * their_median:8.1f}"
             line += f" {their_least / least:17.2f} {ratio:7.2f}"
         print(line)
-    if {"ER inference, batch 1", "matrix product 2048"} <= set(cases):
-        inference, product = (
-            results[("jax", case)] for case in ("ER inference, batch 1", "matrix product 2048")
-        )
-        floors = [inference["flops"] / product["flops"] * each for each in product["seconds"]]
-        pairs = zip(inference["seconds"], floors, strict=True)
-        ratio = statistics.median(taken / floor for taken, floor in pairs)
-        floor = statistics.median(floors)
+    if {ER, PRODUCT} <= set(cases):
+        product, flops = results[("jax", PRODUCT)], results[("jax", ER)]["flops"]
+        floors = [flops / product["flops"] * each for each in product["seconds"]]
         print(
-            f"ER inference takes {ratio:.2f} × the {1e3 * floor:.1f} ms that its "
-            f"{inference['flops'] / 1e9:.2f} GFLOP take at the rate of the matrix product"
+            f"ER's {flops / 1e9:.2f} GFLOP take {1e3 * statistics.median(floors):.1f} ms at the "
+            "rate of the matrix product; its inference takes"
         )
+        for framework, name in (("jax", "JAX"), ("onnx", "ONNX Runtime")):
+            seconds = results[(framework, ER)]["seconds"]
+            pairs = zip(seconds, floors, strict=True)
+            ratio = statistics.median(taken / floor for taken, floor in pairs)
+            print(f"{1e3 * statistics.median(seconds):.1f} ms in {name}, {ratio:.2f} times that")
 
 
 def jax_cases() -> dict:
@@ -238,9 +240,32 @@ def jax_cases() -> dict:
             make_backbone(ERConfig(), nnx.Rngs(0)), lambda net, image: net(image), 8, SIDE
         ),
         CASES[4]: demo,
-        CASES[5]: inference,
-        CASES[6]: lambda: compiled(jax.jit(jnp.matmul), *[jnp.ones((2048, 2048))] * 2),
+        ER: inference,
+        PRODUCT: lambda: compiled(jax.jit(jnp.matmul), *[jnp.ones((2048, 2048))] * 2),
     }
+
+
+def onnx_cases() -> dict:
+    """ER's inference by ONNX Runtime."""
+    import tempfile
+
+    import numpy as np
+    import onnxruntime
+    from flax import nnx
+
+    from er_jax.mano import load_hands
+    from er_jax.models import ERConfig, ERNet
+    from er_jax.models.inference import export_onnx
+
+    def inference():
+        with tempfile.TemporaryDirectory() as folder:
+            program = Path(folder) / "er.onnx"
+            export_onnx(ERNet(ERConfig(), rngs=nnx.Rngs(0)), load_hands(None), program)
+            session = onnxruntime.InferenceSession(program)
+        images = np.full((1, SIDE, SIDE, 3), 0.5, np.float32)
+        return lambda: session.run(None, {"images": images}), {}
+
+    return {ER: inference}
 
 
 def torch_cases() -> dict:
@@ -286,7 +311,7 @@ def torch_cases() -> dict:
         CASES[1]: lambda: forward(8),
         CASES[2]: lambda: forward(8),
         CASES[3]: training_step,
-        CASES[6]: product,
+        PRODUCT: product,
     }
 
 

@@ -18,7 +18,7 @@ from er_jax.methods import MEAN_HANDS, baseline_methods, evaluate_methods
 from er_jax.metric_summary import summarize
 from er_jax.models import ERConfig, ERNet
 from er_jax.models.describe import describe
-from er_jax.models.inference import export_program
+from er_jax.models.inference import export_onnx, export_program
 from er_jax.models.params import export_network
 from er_jax.network_predictions import export_predictions
 from er_jax.pictures import draw_loss_curve, write_picture
@@ -216,17 +216,18 @@ def run_prediction(
 
 
 def run_export(config: ConfigDict, workdir: Path, output: Path, *, step: int | None) -> None:
-    """Writes a checkpoint's network as a portable program and its weights as a table of arrays.
+    """Writes a checkpoint's network as portable programs and its weights as a table of arrays.
 
-    `er.stablehlo` goes from images to meshes without this project (see `er_jax.models.inference`);
-    `er.safetensors` takes the weights to other frameworks (see `er_jax.models.params`).
+    `er.stablehlo` and `er.onnx` go from images to meshes without this project (see
+    `er_jax.models.inference`); `er.safetensors` takes the weights to other frameworks (see
+    `er_jax.models.params`).
     """
     net, hands = load_network(config, workdir, step), load_hands(config.mano_dir)
     output.mkdir(parents=True, exist_ok=True)
-    program, weights = output / "er.stablehlo", output / "er.safetensors"
-    export_program(net, hands, program)
-    export_network(net, weights)
-    Console().print(f"Wrote {program} and {weights}", soft_wrap=True)
+    export_program(net, hands, output / "er.stablehlo")
+    export_onnx(net, hands, output / "er.onnx")
+    export_network(net, output / "er.safetensors")
+    Console().print(f"Wrote er.stablehlo, er.onnx and er.safetensors to {output}", soft_wrap=True)
 
 
 def run_description(config: ConfigDict) -> None:

@@ -1,17 +1,26 @@
 """The form for use: folded norms, padded batches, the exported program."""
 
+import dataclasses
 import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import onnxruntime
 import pytest
 from flax import nnx
 
 from er_jax.mano import load_hands
 from er_jax.models import ERConfig, ERNet
-from er_jax.models.inference import Reconstructor, export_program, fold_batch_norms
+from er_jax.models.inference import (
+    Reconstructor,
+    export_onnx,
+    export_program,
+    fold_batch_norms,
+)
 from er_jax.models.layers import BatchNorm
+from er_jax.models.onnx_program import onnx_program
 from er_jax.models.params import named_variables
 
 SMALL = {
@@ -112,3 +121,61 @@ def test_exported_program_runs_without_this_project(net, expected, tmp_path):
     assert set(outputs) == set(vars(expected)) - {"intermediates"}
     for name in outputs:
         np.testing.assert_allclose(outputs[name], getattr(expected, name), atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"backbone": "resnet50", "precision": "bfloat16"},
+        {"backbone": "tinyvit5m"},
+        {"use_desim": False, "use_deocc": False, "use_fusejoint": False},
+    ],
+    ids=["resnet18", "resnet50, bfloat16", "tinyvit5m", "without modules"],
+)
+def test_onnx_runtime_computes_what_jax_does(changes, tmp_path):
+    net = trained_like(dataclasses.replace(RESNET, **changes))
+    export_onnx(net, load_hands(None), tmp_path / "er.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "er.onnx")
+    names = [output.name for output in session.get_outputs()]
+    exact = trained_like(dataclasses.replace(net.config, precision="float32"))
+    batch = images(3).astype(np.float32) / 255
+    expected = nnx.jit(lambda net, images, hands: net(images, hands))(
+        exact, batch, load_hands(None)
+    )
+    assert set(names) == set(vars(expected)) - {"intermediates"}
+    for count in (1, 3):  # one program for any batch
+        outputs = session.run(names, {"images": batch[:count]})
+        for name, array in zip(names, outputs, strict=True):
+            whole = np.asarray(getattr(expected, name))
+            scale = abs(whole).max()
+            assert array.shape == whole[:count].shape
+            np.testing.assert_allclose(array / scale, whole[:count] / scale, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: jnp.arctan2(x[..., 0] - 0.5, x[..., 1] - 0.5),
+        lambda x: x[:, ::-1, 1:7:2].sum((1, 3)) - x.max((2, 3))[:, :3],
+        lambda x: jnp.where(x.sum(-1) > 1.5, jnp.sign(x[..., 0] - 0.5), x[..., 2] ** 3),
+        lambda x: jnp.stack([*jnp.unstack(x, axis=-1), jnp.ones(x.shape[:-1])], axis=1)[:, [3, 0]],
+        lambda x: jnp.einsum("nyxc,nzxc->zny", x, x) + jnp.arange(8.0),
+        lambda x: jnp.concatenate(jnp.split(x.reshape(-1, 8, 3), [2, 5], axis=1), axis=1),
+        lambda x: jnp.pad(x, ((0, 0), (1, 2), (0, 0), (0, 0)))[:, :, 0].swapaxes(1, 2),
+        lambda x: jnp.broadcast_to(x.mean((1, 2), keepdims=True), (2, *x.shape))[1],
+    ],
+)
+def test_primitives_as_onnx_operators(function):
+    model = onnx_program(lambda x: {"output": function(x)}, 8)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    images = np.random.default_rng(0).uniform(size=(2, 8, 8, 3)).astype(np.float32)
+    (output,) = session.run(None, {"images": images})
+    expected = function(jnp.asarray(images))
+    assert output.shape == expected.shape
+    np.testing.assert_allclose(output, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_a_primitive_without_onnx_operators_is_named():
+    with pytest.raises(NotImplementedError, match="sort"):
+        onnx_program(lambda x: {"output": jnp.sort(x, axis=1)}, 8)

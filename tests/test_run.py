@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import cv2
 import jax
 import numpy as np
+import onnxruntime
 import pytest
 import trimesh
 from flax import nnx
@@ -247,6 +248,9 @@ def test_an_exported_network_is_the_checkpoints(run, tmp_path):
     expected = Reconstructor(net, load_hands(None), batch_sizes=(2,))(images)
     for name, array in program.call(images).items():
         np.testing.assert_allclose(array, getattr(expected, name), atol=1e-5, err_msg=name)
+    session = onnxruntime.InferenceSession(tmp_path / "er.onnx")
+    (vertices,) = session.run(["vertices"], {"images": images})
+    np.testing.assert_allclose(vertices, expected.vertices, atol=1e-5)
 
     other = ERNet(ERConfig.from_dict(config.model), rngs=nnx.Rngs(1))
     import_network(other, tmp_path / "er.safetensors")

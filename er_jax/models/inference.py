@@ -1,11 +1,17 @@
 """The network's form for use: batch norms folded, compiled once a batch size, exportable.
 
-To load an exported program, a process needs JAX and flatbuffers, and nothing of this project:
+An exported program goes from images (batch, S, S, 3), float32 RGB in [0, 1], any batch, to the
+arrays that `Prediction` describes, by the names of its fields. To load the StableHLO one, a process
+needs JAX and flatbuffers, and nothing of this project:
 
     program = jax.export.deserialize(bytearray(Path("er.stablehlo").read_bytes()))
-    outputs = program.call(images)  # (batch, S, S, 3) float32 RGB in [0, 1], any batch
+    outputs = program.call(images)
 
-`outputs` is a dictionary of the arrays that `Prediction` describes, by the names of its fields.
+To run the ONNX one, it needs ONNX Runtime alone:
+
+    session = onnxruntime.InferenceSession("er.onnx")
+    names = [output.name for output in session.get_outputs()]
+    outputs = dict(zip(names, session.run(None, {"images": images})))
 """
 
 import dataclasses
@@ -17,6 +23,7 @@ from typing import TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+import onnx
 from flax import nnx
 from jax import Array, export
 from jax.typing import ArrayLike
@@ -24,8 +31,10 @@ from jaxtyping import Float, UInt8
 
 from er_jax.compilation import programs_are_kept
 from er_jax.mano import HandModel
+from er_jax.models.config import ERConfig
 from er_jax.models.er import ERNet, Prediction
 from er_jax.models.layers import BATCH_NORM_EPSILON, BatchNorm
+from er_jax.models.onnx_program import onnx_program
 from er_jax.whole_files import written_whole
 
 BATCH_SIZES = (1, 4, 16)
@@ -131,7 +140,33 @@ def export_program(net: ERNet, hands: HandModel, path: Path | str) -> None:
 
     It runs on CPUs and CUDA GPUs, for any batch size (see above for how to load it).
     """
-    path = Path(path)
+    side = net.config.input_size
+    (batch,) = export.symbolic_shape("batch")
+    images = jax.ShapeDtypeStruct((batch, side, side, 3), jnp.float32)
+    program = export.export(jax.jit(_named_outputs(net, hands)), platforms=PLATFORMS)(images)
+    with written_whole(Path(path)) as beside:
+        beside.write_bytes(program.serialize())
+
+
+def export_onnx(net: ERNet, hands: HandModel, path: Path | str) -> None:
+    """Writes the network, its weights and the hand model as an ONNX program (opset 18).
+
+    It computes in float32 also where the network was trained with products in bfloat16, which
+    ONNX Runtime has not for CPUs.
+    """
+    config = dataclasses.replace(net.config, precision="float32")
+    same = nnx.merge(_graph_of(config), nnx.state(net))
+    program = onnx_program(_named_outputs(same, hands), config.input_size)
+    with written_whole(Path(path)) as beside:
+        onnx.save(program, beside)
+
+
+def _graph_of(config: ERConfig) -> nnx.GraphDef:
+    return nnx.graphdef(nnx.eval_shape(lambda: ERNet(config, rngs=nnx.Rngs(0))))
+
+
+def _named_outputs(net: ERNet, hands: HandModel) -> Callable[[Array], dict[str, Array]]:
+    """A function from images to the arrays of a prediction, without intermediate outputs."""
     folded = fold_batch_norms(net)
 
     def predict(images: Array) -> dict[str, Array]:
@@ -139,12 +174,7 @@ def export_program(net: ERNet, hands: HandModel, path: Path | str) -> None:
         names = [field.name for field in dataclasses.fields(prediction)]
         return {name: getattr(prediction, name) for name in names if name != "intermediates"}
 
-    side = net.config.input_size
-    (batch,) = export.symbolic_shape("batch")
-    images = jax.ShapeDtypeStruct((batch, side, side, 3), jnp.float32)
-    program = export.export(jax.jit(predict), platforms=PLATFORMS)(images)
-    with written_whole(path) as beside:
-        beside.write_bytes(program.serialize())
+    return predict
 
 
 def _scaled(images: Array) -> Array:
