@@ -90,6 +90,12 @@ def test_padded_batches(net, expected, kept, monkeypatch, tmp_path):
     assert any(isinstance(module, BatchNorm) for _, module in nnx.iter_modules(net))
 
 
+def test_a_rematerialised_backbone_serves_as_any_other(expected, tmp_path):
+    net = trained_like(dataclasses.replace(RESNET, remat_backbone=True))
+    assert_same(Reconstructor(net, load_hands(None), batch_sizes=(3,))(images(3)), expected)
+    export_program(net, load_hands(None), tmp_path / "er.stablehlo")
+
+
 def test_intermediate_outputs_on_request(net):
     names = ("heatmaps", "deocc_attention")
     reconstruct = Reconstructor(net, load_hands(None), collect=names, batch_sizes=(2,))
@@ -129,9 +135,9 @@ def test_exported_program_runs_without_this_project(net, expected, tmp_path):
         {},
         {"backbone": "resnet50", "precision": "bfloat16"},
         {"backbone": "tinyvit5m"},
-        {"use_desim": False, "use_deocc": False, "use_fusejoint": False},
+        {"use_desim": False, "use_deocc": False, "use_fusejoint": False, "remat_backbone": True},
     ],
-    ids=["resnet18", "resnet50, bfloat16", "tinyvit5m", "without modules"],
+    ids=["resnet18", "resnet50, bfloat16", "tinyvit5m", "without modules, remat"],
 )
 def test_onnx_runtime_computes_what_jax_does(changes, tmp_path):
     net = trained_like(dataclasses.replace(RESNET, **changes))
@@ -176,6 +182,15 @@ def test_primitives_as_onnx_operators(function):
     np.testing.assert_allclose(output, expected, atol=1e-6, rtol=1e-5)
 
 
-def test_a_primitive_without_onnx_operators_is_named():
-    with pytest.raises(NotImplementedError, match="sort"):
-        onnx_program(lambda x: {"output": jnp.sort(x, axis=1)}, 8)
+@pytest.mark.parametrize(
+    ("function", "primitive"),
+    [
+        (lambda x: jnp.sort(x, axis=1), "sort"),
+        (lambda x: jax.lax.cond(x.sum() > 1, jnp.sin, jnp.cos, x), "cond"),
+        (lambda x: jax.lax.fori_loop(0, 3, lambda _, y: y * x, x), "scan"),
+        (lambda x: jnp.take(x, x[0, 0, 0, :1].astype(int), axis=1), "gather"),
+    ],
+)
+def test_what_has_no_onnx_operators_is_named(function, primitive):
+    with pytest.raises(NotImplementedError, match=primitive):
+        onnx_program(lambda x: {"output": function(x)}, 8)

@@ -81,7 +81,7 @@ def compiled_with_weights(
     graphdef, state = nnx.split(net)
 
     def call(state: nnx.State, images: Array) -> Output:
-        return function(nnx.merge(graphdef, state), images)
+        return function(nnx.merge(graphdef, state, copy=True), images)
 
     if jax.default_backend() == "cpu" and not programs_are_kept():
         return jax.jit(partial(call, state))
@@ -167,10 +167,10 @@ def _graph_of(config: ERConfig) -> nnx.GraphDef:
 
 def _named_outputs(net: ERNet, hands: HandModel) -> Callable[[Array], dict[str, Array]]:
     """A function from images to the arrays of a prediction, without intermediate outputs."""
-    folded = fold_batch_norms(net)
+    graphdef, state = nnx.split(fold_batch_norms(net))
 
     def predict(images: Array) -> dict[str, Array]:
-        prediction = folded(images, hands)
+        prediction = nnx.merge(graphdef, state, copy=True)(images, hands)
         names = [field.name for field in dataclasses.fields(prediction)]
         return {name: getattr(prediction, name) for name in names if name != "intermediates"}
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import onnx
 from jax import Array
-from jax.extend.core import ClosedJaxpr, Literal, Primitive
+from jax.extend.core import Literal, Primitive
 from jax.typing import ArrayLike
 from jaxtyping import Float
 from onnx import helper, numpy_helper
@@ -21,12 +21,24 @@ BATCH = 8191  # a prime: no size divides by it that is not a multiple of the bat
 OPSET = 18
 IR_VERSION = 8  # of that opset's time
 IMAGES = "images"
+# Primitives that call a traced function, and the parameter that holds it.
+CALLS = {
+    "jit": "jaxpr",
+    "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
+    "remat2": "jaxpr",
+}
 
 
 def onnx_program(
     function: Callable[[Float[Array, "batch S S 3"]], Mapping[str, Array]], side: int
 ) -> onnx.ModelProto:
     """The program of a function from images (batch, side, side, 3), float32, to named arrays.
+
+    Args:
+        function: must treat each image by itself: of the batch's size, only sizes of arrays that
+            are multiples of it are written as such.
+        side: of the images.
 
     Raises:
         NotImplementedError: the function uses a primitive, or a form of one, that is not written
@@ -73,43 +85,43 @@ class _Graph:
         self.initializers: list[onnx.TensorProto] = []
         self._sizes: dict[tuple[int, ...], str] = {}
 
-    def run(self, closed: ClosedJaxpr, inputs: Sequence[_Value]) -> list[_Value]:
-        """Writes a traced function and returns its outputs."""
-        values: dict[Any, _Value] = dict(zip(closed.jaxpr.invars, inputs, strict=True))
-        for variable, constant in zip(closed.jaxpr.constvars, closed.consts, strict=True):
+    def run(self, traced: Any, inputs: Sequence[_Value]) -> list[_Value]:
+        """Writes a traced function, with or without constants of its own; returns its outputs."""
+        jaxpr = getattr(traced, "jaxpr", traced)
+        values: dict[Any, _Value] = dict(zip(jaxpr.invars, inputs, strict=True))
+        for variable, constant in zip(jaxpr.constvars, getattr(traced, "consts", ()), strict=True):
             values[variable] = self.constant(constant)
 
         def read(atom: Any) -> _Value:
-            return (
-                self.constant(np.asarray(atom.val)) if isinstance(atom, Literal) else values[atom]
-            )
+            return self.constant(atom.val) if isinstance(atom, Literal) else values[atom]
 
-        for equation in closed.jaxpr.eqns:
+        for equation in jaxpr.eqns:
             outputs = self._write(equation, [read(atom) for atom in equation.invars])
             values.update(zip(equation.outvars, outputs, strict=True))
-        return [read(atom) for atom in closed.jaxpr.outvars]
+        return [read(atom) for atom in jaxpr.outvars]
 
     def _write(self, equation: Any, inputs: list[_Value]) -> list[_Value]:
         shapes = [variable.aval.shape for variable in equation.outvars]
-        name = equation.primitive.name
-        inner = _inner_function(equation)
-        if inner is not None:
-            return self.run(inner, inputs[len(inputs) - len(inner.jaxpr.invars) :])
-        if name == "platform_index":
-            return [self.constant(np.int32(0))]  # the choice is made by `_inner_function`
+        name, params = equation.primitive.name, equation.params
+        if name in CALLS:
+            return self.run(params[CALLS[name]], inputs)
+        if name == "platform_index":  # the form for all platforms that are not named
+            return [self.constant(params["platforms"].index(None))]
+        if name == "cond" and inputs[0].constant is not None:
+            return self.run(params["branches"][int(inputs[0].constant)], inputs[1:])
         constants = [
             np.broadcast_to(value.constant, value.shape)
             for value in inputs
             if value.constant is not None and not _sizes_of_batch(value.shape)
         ]
         if len(constants) == len(inputs) and not any(map(_sizes_of_batch, shapes)):
-            return self._folded(equation.primitive, constants, equation.params)
+            return self._folded(equation.primitive, constants, params)
         if name not in WRITERS:
             raise NotImplementedError(
                 f"{name}: this primitive of JAX is not written as ONNX operators yet; add it to "
                 f"{__name__}.WRITERS"
             )
-        outputs = WRITERS[name](self, inputs, shapes[0], equation.params)
+        outputs = WRITERS[name](self, inputs, shapes[0], params)
         return outputs if isinstance(outputs, list) else [outputs]
 
     def _folded(
@@ -131,7 +143,7 @@ class _Graph:
 
     def initializer(self, array: np.ndarray) -> str:
         name = f"constant{len(self.initializers)}"
-        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.initializers.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
 
     def whole(self, value: _Value) -> str:
@@ -189,22 +201,13 @@ def _type(dtype: np.dtype) -> int:
     return helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
 
 
-def _inner_function(equation: Any) -> ClosedJaxpr | None:
-    """The traced function that an equation calls; of platforms' forms, the one for all others."""
-    if "branches" in equation.params:
-        return equation.params["branches"][-1]
-    inner = [x for x in equation.params.values() if isinstance(x, ClosedJaxpr)]
-    return inner[0] if inner else None
-
-
 Params = dict[str, Any]
 Shape = tuple[int, ...]
 
 
-def _elementwise(operator: str, *, swap: bool = False) -> Callable[..., _Value]:
+def _elementwise(operator: str) -> Callable[..., _Value]:
     def write(graph: _Graph, inputs: list[_Value], shape: Shape, params: Params) -> _Value:
-        order = inputs[::-1] if swap else inputs
-        name = graph.node(operator, [graph.name(value) for value in order])
+        name = graph.node(operator, [graph.name(value) for value in inputs])
         return _Value(name, None, shape, np.broadcast_shapes(*(x.held for x in inputs)))
 
     return write
@@ -235,7 +238,10 @@ def _not_equal(graph: _Graph, inputs: list[_Value], shape: Shape, params: Params
 
 
 def _arctangent(graph: _Graph, inputs: list[_Value], shape: Shape, params: Params) -> _Value:
-    """The angle of (x, y), by the tangent of its half: y / (r + x), or (r − x) / y where x < 0."""
+    """The angle of (x, y) by the tangent of its half: y / (r + x), or (r − x) / y where x < 0.
+
+    Not a number at the origin.
+    """
 
     def op(operator: str, *operands: _Value) -> _Value:
         return _elementwise(operator)(graph, list(operands), shape, params)
