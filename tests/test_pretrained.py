@@ -71,7 +71,7 @@ def test_backbone_from_safetensors(tmp_path):
     )
 
 
-@pytest.mark.parametrize("frozen", [(), ("backbone",)])
+@pytest.mark.parametrize("frozen", [pytest.param((), marks=pytest.mark.slow), ("backbone",)])
 def test_a_run_starts_from_a_pretrained_backbone(tmp_path, frozen):
     path = tmp_path / "weights.safetensors"
     safetensors.numpy.save_file(foreign_state(small_backbone()), path)

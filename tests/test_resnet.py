@@ -17,7 +17,11 @@ def resnet(name, **options):
 
 @pytest.mark.parametrize(
     ("name", "millions", "channels"),
-    [("resnet18", 11.177, 512), ("resnet50", 23.508, 2048), ("resnet152", 58.144, 2048)],
+    [
+        ("resnet18", 11.177, 512),
+        ("resnet50", 23.508, 2048),
+        pytest.param("resnet152", 58.144, 2048, marks=pytest.mark.slow),
+    ],
 )
 def test_sizes(name, millions, channels):
     net = nnx.eval_shape(lambda: resnet(name))
