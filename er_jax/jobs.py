@@ -47,6 +47,7 @@ def log_to(file: Path) -> None:
 
     Of several processes only the first one does; the others tell their errors.
     """
+    _quieten_libraries()
     terminal = RichHandler(console=Console(stderr=True), show_time=False, show_path=False)
     terminal.addFilter(lambda record: not hasattr(record, "only_in_file"))
     handlers: list[logging.Handler] = [terminal]
@@ -57,6 +58,10 @@ def log_to(file: Path) -> None:
     else:
         terminal.setLevel(logging.ERROR)
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers, force=True)
+
+
+def _quieten_libraries() -> None:
+    """Before JAX looks for devices: it tells which kinds it has not found."""
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax and TFDS tell all that they do
     logging.getLogger("jax").setLevel(logging.WARNING)
 
@@ -232,5 +237,6 @@ def run_export(config: ConfigDict, workdir: Path, output: Path, *, step: int | N
 
 def run_description(config: ConfigDict) -> None:
     """Prints a table of the network's modules (see `describe`), at the config's batch."""
+    _quieten_libraries()
     net_config = ERConfig.from_dict(config.model)
     Console().print(describe(net_config, load_hands(config.mano_dir), batch=config.batch_size))
