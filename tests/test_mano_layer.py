@@ -226,7 +226,7 @@ def test_derivatives_by_the_model_equal_finite_differences(hands64, mode):
             np.testing.assert_allclose(slope, (ahead - behind) / 2e-6, rtol=1e-6)
 
 
-@pytest.mark.parametrize("x64", [False, True])
+@pytest.mark.parametrize("x64", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_derivatives_are_finite_at_zero_and_about_the_half_turn(hands, hands64, x64):
     with jax.enable_x64(x64):
         model = hands64 if x64 else hands
