@@ -106,7 +106,9 @@ def test_intermediate_outputs_on_request(net):
     }
 
 
-@pytest.mark.parametrize("backbone", ["resnet50", "tinyvit5m"])
+@pytest.mark.parametrize(
+    "backbone", ["resnet50", pytest.param("tinyvit5m", marks=pytest.mark.slow)]
+)
 def test_every_batch_norm_is_folded(backbone):
     net = trained_like(ERConfig(backbone=backbone, backbone_width=8, **SMALL)).backbone
     folded = fold_batch_norms(net)
@@ -133,8 +135,8 @@ def test_exported_program_runs_without_this_project(net, expected, tmp_path):
     "changes",
     [
         {},
-        {"backbone": "resnet50", "precision": "bfloat16"},
-        {"backbone": "tinyvit5m"},
+        pytest.param({"backbone": "resnet50", "precision": "bfloat16"}, marks=pytest.mark.slow),
+        pytest.param({"backbone": "tinyvit5m"}, marks=pytest.mark.slow),
         {"use_desim": False, "use_deocc": False, "use_fusejoint": False, "remat_backbone": True},
     ],
     ids=["resnet18", "resnet50, bfloat16", "tinyvit5m", "without modules, remat"],
