@@ -176,6 +176,26 @@ def test_pose_from_components(hands):
     np.testing.assert_allclose(pose, np.concatenate([root, expected], -1), atol=1e-5)
 
 
+@pytest.mark.slow
+def test_large_batches_agree_with_small_ones(hands):
+    """No sample, nor its gradient, depends on those beside it."""
+    betas, pose, transl = parameters(75)
+
+    @jax.jit
+    def derived(betas, pose, transl):
+        def loss(pose):
+            mesh = hand_forward(hands, betas, pose, transl)
+            return jnp.sum(jnp.sin(10 * mesh.joints)) + jnp.sum(mesh.vertices[..., ::50, :] ** 2)
+
+        return hand_forward(hands, betas, pose, transl), jax.grad(loss)(pose)
+
+    mesh, gradient = derived(betas, pose, transl)
+    few_mesh, few_gradient = derived(betas[60:], pose[60:], transl[60:])
+    np.testing.assert_allclose(mesh.vertices[60:], few_mesh.vertices, atol=1e-6)
+    np.testing.assert_allclose(mesh.joints[60:], few_mesh.joints, atol=1e-6)
+    np.testing.assert_allclose(gradient[60:], few_gradient, atol=1e-4)
+
+
 def test_the_translation_moves_every_point_by_as_much(hands64):
     with jax.enable_x64(True):
         betas, pose, _ = parameters()
