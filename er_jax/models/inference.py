@@ -78,14 +78,22 @@ def compiled_with_weights(
     compiled, for the way in which it reads them. Elsewhere all programs share one copy, and so do
     programs that are kept in a folder, to which each would take its own.
     """
+    call, state = _functional(function, net)
+    if jax.default_backend() == "cpu" and not programs_are_kept():
+        return jax.jit(partial(call, state))
+    return partial(jax.jit(call), state)
+
+
+def _functional(
+    function: Callable[[Network, Array], Output], net: Network
+) -> tuple[Callable[[nnx.State, Array], Output], nnx.State]:
+    """`function` of a network's state and images, and the state."""
     graphdef, state = nnx.split(net)
 
     def call(state: nnx.State, images: Array) -> Output:
         return function(nnx.merge(graphdef, state, copy=True), images)
 
-    if jax.default_backend() == "cpu" and not programs_are_kept():
-        return jax.jit(partial(call, state))
-    return partial(jax.jit(call), state)
+    return call, state
 
 
 class Reconstructor:
@@ -167,14 +175,14 @@ def _graph_of(config: ERConfig) -> nnx.GraphDef:
 
 def _named_outputs(net: ERNet, hands: HandModel) -> Callable[[Array], dict[str, Array]]:
     """A function from images to the arrays of a prediction, without intermediate outputs."""
-    graphdef, state = nnx.split(fold_batch_norms(net))
 
-    def predict(images: Array) -> dict[str, Array]:
-        prediction = nnx.merge(graphdef, state, copy=True)(images, hands)
+    def predict(net: ERNet, images: Array) -> dict[str, Array]:
+        prediction = net(images, hands)
         names = [field.name for field in dataclasses.fields(prediction)]
         return {name: getattr(prediction, name) for name in names if name != "intermediates"}
 
-    return predict
+    call, state = _functional(predict, fold_batch_norms(net))
+    return partial(call, state)
 
 
 def _scaled(images: Array) -> Array:

@@ -49,8 +49,7 @@ def onnx_program(
     graph = _Graph()
     given = _Value(IMAGES, None, images.shape, images.shape)
     results = graph.run(traced, [given])
-    names = [path[0].key for path, _ in jax.tree.leaves_with_path(outputs)]
-    for name, result in zip(names, results, strict=True):
+    for name, result in zip(sorted(outputs), results, strict=True):  # as JAX orders them
         graph.nodes.append(helper.make_node("Identity", [graph.whole(result)], [name]))
     infos = [
         helper.make_tensor_value_info(name, _type(output.dtype), _named_sizes(output.shape))
@@ -112,9 +111,11 @@ class _Graph:
         constants = [
             np.broadcast_to(value.constant, value.shape)
             for value in inputs
-            if value.constant is not None and not _sizes_of_batch(value.shape)
+            if value.constant is not None and not any(map(_of_batch, value.shape))
         ]
-        if len(constants) == len(inputs) and not any(map(_sizes_of_batch, shapes)):
+        if len(constants) == len(inputs) and not any(
+            _of_batch(size) for shape in shapes for size in shape
+        ):
             return self._folded(equation.primitive, constants, params)
         if name not in WRITERS:
             raise NotImplementedError(
@@ -152,14 +153,30 @@ class _Graph:
             return self.name(value)
         return self.node("Expand", [self.name(value), self.sizes(value.shape)])
 
-    def node(
-        self, operator: str, inputs: Sequence[str], outputs: int = 1, **attributes: Any
-    ) -> Any:
-        """Writes an operator; returns the name of its output, or a list of several."""
-        number = len(self.nodes)
-        names = [f"{operator.lower()}{number}_{index}" for index in range(outputs)]
+    def node(self, operator: str, inputs: Sequence[str], **attributes: Any) -> str:
+        """Writes an operator of one output and returns its name."""
+        return self.outputs(1, operator, inputs, **attributes)[0]
+
+    def outputs(
+        self, count: int, operator: str, inputs: Sequence[str], **attributes: Any
+    ) -> list[str]:
+        """Writes an operator and returns the names of its outputs."""
+        names = [f"{operator.lower()}{len(self.nodes)}_{index}" for index in range(count)]
         self.nodes.append(helper.make_node(operator, inputs, names, **attributes))
-        return names[0] if outputs == 1 else names
+        return names
+
+    def elementwise(self, operator: str, *operands: _Value) -> _Value:
+        """Writes an elementwise operator, which repeats what is still to be repeated."""
+        name = self.node(operator, [self.name(operand) for operand in operands])
+        shape, held = (
+            np.broadcast_shapes(*shapes)
+            for shapes in zip(*((x.shape, x.held) for x in operands), strict=True)
+        )
+        return _Value(name, None, shape, held)
+
+    def integers(self, numbers: Sequence[int] | np.ndarray) -> str:
+        """The name of a vector of integers, as operators take sizes and axes."""
+        return self.initializer(np.array(numbers, np.int64))
 
     def value(self, name: str, shape: tuple[int, ...]) -> _Value:
         return _Value(name, None, tuple(shape), tuple(shape))
@@ -167,30 +184,28 @@ class _Graph:
     def sizes(self, shape: tuple[int, ...]) -> str:
         """The name of a shape as a vector of integers."""
         if shape not in self._sizes:
-            if not _sizes_of_batch(shape):
-                self._sizes[shape] = self.initializer(np.array(shape, np.int64))
+            if not any(map(_of_batch, shape)):
+                self._sizes[shape] = self.integers(shape)
             else:
+                batch = self.node("Shape", [IMAGES], start=0, end=1)
                 parts = [
-                    self.node("Mul", [self._batch(), self.initializer(np.array([size // BATCH]))])
-                    if size % BATCH == 0 and size
-                    else self.initializer(np.array([size]))
+                    self.node("Mul", [batch, self.integers([size // BATCH])])
+                    if _of_batch(size)
+                    else self.integers([size])
                     for size in shape
                 ]
                 self._sizes[shape] = self.node("Concat", parts, axis=0)
         return self._sizes[shape]
 
-    def _batch(self) -> str:
-        return self.node("Shape", [IMAGES], start=0, end=1)
-
     def reshaped(self, name: str, shape: tuple[int, ...]) -> str:
-        if len(_sizes_of_batch(shape)) > 1:
+        if sum(map(_of_batch, shape)) > 1:
             return self.node("Reshape", [name, self.sizes(shape)])
-        target = [-1 if size in _sizes_of_batch(shape) else size for size in shape]
-        return self.node("Reshape", [name, self.initializer(np.array(target, np.int64))])
+        target = self.integers([-1 if _of_batch(size) else size for size in shape])
+        return self.node("Reshape", [name, target])
 
 
-def _sizes_of_batch(shape: Sequence[int]) -> list[int]:
-    return [size for size in shape if size and size % BATCH == 0]
+def _of_batch(size: int) -> bool:
+    return size > 0 and size % BATCH == 0
 
 
 def _named_sizes(shape: Sequence[int]) -> list[int | str]:
@@ -207,8 +222,7 @@ Shape = tuple[int, ...]
 
 def _elementwise(operator: str) -> Callable[..., _Value]:
     def write(graph: _Graph, inputs: list[_Value], shape: Shape, params: Params) -> _Value:
-        name = graph.node(operator, [graph.name(value) for value in inputs])
-        return _Value(name, None, shape, np.broadcast_shapes(*(x.held for x in inputs)))
+        return graph.elementwise(operator, *inputs)
 
     return write
 
@@ -218,23 +232,22 @@ def _unchanged(graph: _Graph, inputs: list[_Value], shape: Shape, params: Params
 
 
 def _square(graph: _Graph, inputs: list[_Value], shape: Shape, params: Params) -> _Value:
-    return _elementwise("Mul")(graph, [inputs[0], inputs[0]], shape, params)
+    return graph.elementwise("Mul", inputs[0], inputs[0])
 
 
 def _integer_power(graph: _Graph, inputs: list[_Value], shape: Shape, params: Params) -> _Value:
     if params["y"] == 2:
         return _square(graph, inputs, shape, params)
     exponent = graph.constant(np.float32(params["y"]))
-    return _elementwise("Pow")(graph, [inputs[0], exponent], shape, params)
+    return graph.elementwise("Pow", inputs[0], exponent)
 
 
 def _inverse_root(graph: _Graph, inputs: list[_Value], shape: Shape, params: Params) -> _Value:
-    root = _elementwise("Sqrt")(graph, inputs, shape, params)
-    return _elementwise("Reciprocal")(graph, [root], shape, params)
+    return graph.elementwise("Reciprocal", graph.elementwise("Sqrt", *inputs))
 
 
 def _not_equal(graph: _Graph, inputs: list[_Value], shape: Shape, params: Params) -> _Value:
-    return _elementwise("Not")(graph, [_elementwise("Equal")(graph, inputs, shape, {})], shape, {})
+    return graph.elementwise("Not", graph.elementwise("Equal", *inputs))
 
 
 def _arctangent(graph: _Graph, inputs: list[_Value], shape: Shape, params: Params) -> _Value:
@@ -242,11 +255,8 @@ def _arctangent(graph: _Graph, inputs: list[_Value], shape: Shape, params: Param
 
     Not a number at the origin.
     """
-
-    def op(operator: str, *operands: _Value) -> _Value:
-        return _elementwise(operator)(graph, list(operands), shape, params)
-
     y, x = inputs
+    op = graph.elementwise
     radius = op("Sqrt", op("Add", op("Mul", x, x), op("Mul", y, y)))
     left = op("Less", x, graph.constant(np.float32(0)))
     right_half = op("Atan", op("Div", y, op("Add", radius, x)))
@@ -262,7 +272,7 @@ def _cast(graph: _Graph, inputs: list[_Value], shape: Shape, params: Params) -> 
 
 def _select(graph: _Graph, inputs: list[_Value], shape: Shape, params: Params) -> _Value:
     which, if_false, if_true = inputs
-    return _elementwise("Where")(graph, [which, if_true, if_false], shape, params)
+    return graph.elementwise("Where", which, if_true, if_false)
 
 
 def _broadcast(graph: _Graph, inputs: list[_Value], shape: Shape, params: Params) -> _Value:
@@ -310,13 +320,9 @@ def _stack(graph: _Graph, inputs: list[_Value], shape: Shape, params: Params) ->
 
 def _split(graph: _Graph, inputs: list[_Value], shape: Shape, params: Params) -> list[_Value]:
     (value,), axis, sizes = inputs, params["axis"], params["sizes"]
-    names = graph.node(
-        "Split",
-        [graph.whole(value), graph.initializer(np.array(sizes, np.int64))],
-        outputs=len(sizes),
-        axis=axis,
+    names = graph.outputs(
+        len(sizes), "Split", [graph.whole(value), graph.integers(sizes)], axis=axis
     )
-    names = names if isinstance(names, list) else [names]
     shapes = [(*value.shape[:axis], size, *value.shape[axis + 1 :]) for size in sizes]
     return [graph.value(name, part) for name, part in zip(names, shapes, strict=True)]
 
@@ -340,7 +346,7 @@ def _sliced(
         return value._replace(shape=shape)
     held = tuple(shape[axis] if axis in axes else size for axis, size in enumerate(value.held))
     first, last, step = ([bounds[axis] for axis in axes] for bounds in (starts, ends, steps))
-    cuts = [graph.initializer(np.array(x, np.int64)) for x in (first, last, axes, step)]
+    cuts = [graph.integers(x) for x in (first, last, axes, step)]
     return _Value(graph.node("Slice", [graph.name(value), *cuts]), None, shape, held)
 
 
@@ -365,13 +371,13 @@ def _pad(graph: _Graph, inputs: list[_Value], shape: Shape, params: Params) -> _
     before, after, between = zip(*params["padding_config"], strict=True)
     if any(between) or min(before + after) < 0:
         raise NotImplementedError(f"padding {params['padding_config']}: between or below zero")
-    amounts = graph.initializer(np.array(before + after, np.int64))
+    amounts = graph.integers(before + after)
     return graph.value(graph.node("Pad", [graph.whole(value), amounts, graph.name(fill)]), shape)
 
 
 def _reduction(operator: str) -> Callable[..., _Value]:
     def write(graph: _Graph, inputs: list[_Value], shape: Shape, params: Params) -> _Value:
-        axes = graph.initializer(np.array(params["axes"], np.int64))
+        axes = graph.integers(params["axes"])
         # In opset 18 all reductions take their axes as an input.
         name = graph.node(operator, [graph.whole(inputs[0]), axes], keepdims=0)
         return graph.value(name, shape)
@@ -396,9 +402,7 @@ def _take(graph: _Graph, inputs: list[_Value], shape: Shape, params: Params) -> 
         or tuple(numbers.offset_dims) != tuple(i if i < axis else i + where.ndim - 2 for i in kept)
     ):
         raise NotImplementedError(f"gather {params}: only whole slices along an axis are written")
-    name = graph.node(
-        "Gather", [graph.whole(value), graph.initializer(where[..., 0].astype(np.int64))], axis=axis
-    )
+    name = graph.node("Gather", [graph.whole(value), graph.integers(where[..., 0])], axis=axis)
     return graph.value(name, shape)
 
 
