@@ -2,17 +2,19 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from functools import reduce
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 from er_jax.mano.joints import HAND21, MANO16, TIP_VERTICES, joint_order
 from er_jax.mano.model import PADDED_VERTICES, VERTICES, HandModel
 from er_jax.mano.rotations import axis_angle_to_quaternion, quaternion_to_entries
 
-HIGHEST = jax.lax.Precision.HIGHEST  # TF32 on a GPU would cost a tenth of a millimetre
+HIGHEST = lax.Precision.HIGHEST  # TF32 on a GPU would cost a tenth of a millimetre
+POSES_AT_ONCE = 256  # on a CPU: what they and their gradients need stays in its cache
 
 
 @jax.tree_util.register_dataclass
@@ -53,9 +55,8 @@ def hand_forward(
     sides = batch[-1:] if hands.both_hands else ()
     leading = len(batch) - len(sides)
     samples = (x.reshape(-1, *x.shape[leading:]) for x in arguments)
-    posed = jax.vmap(_posed, in_axes=(0, 1, 1, 1), out_axes=1) if hands.both_hands else _posed
-    coordinates, joints = posed(hands, *samples)
-    vertices = jnp.stack([x[..., :VERTICES] for x in coordinates], axis=-1)
+    kinematics = jax.vmap(_kinematics, in_axes=(0, 1, 1, 1)) if hands.both_hands else _kinematics
+    vertices, joints = _meshes(hands, *kinematics(hands, *samples))
     return HandMesh(
         vertices=vertices.reshape(*batch, VERTICES, 3), joints=joints.reshape(*batch, 21, 3)
     )
@@ -76,14 +77,43 @@ def _joints(
     tips: Mapping[str, int] = TIP_VERTICES,
 ) -> Float[Array, "*batch_and_hands 21 3"]:
     """The same of 778 vertices, or of the padded 784, each of whose coordinates is an array."""
-    order = joint_order((*MANO16, *tips), HAND21)
     regressor = hands.joint_regressor[..., : coordinates[0].shape[-1], :]
-    joints = []
-    for values in coordinates:
-        regressed = jnp.einsum("...v,...vj->...j", values, regressor, precision=HIGHEST)
-        at_tips = [values[..., vertex : vertex + 1] for vertex in tips.values()]
-        joints.append(jnp.concatenate([regressed, *at_tips], axis=-1)[..., order])
-    return jnp.stack(joints, axis=-1)
+    return jnp.stack([_joint_coordinate(tips, regressor, x) for x in coordinates], axis=-1)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _joint_coordinate(
+    tips: Mapping[str, int],
+    regressor: Float[Array, "*hands vertices 16"],
+    values: Float[Array, "*batch_and_hands vertices"],
+) -> Float[Array, "*batch_and_hands 21"]:
+    at_tips = [values[..., vertex : vertex + 1] for vertex in tips.values()]
+    return _hand21(tips, [_regressed(regressor, values), *at_tips])
+
+
+@_joint_coordinate.defjvp
+def _joint_coordinate_jvp(tips, primals, tangents):
+    """The product rule, in which fingertips are columns of the regressor.
+
+    Reverse mode transposes this to one product. Of slices it would make sums of padded arrays.
+    """
+    (regressor, values), (regressor_dot, values_dot) = primals, tangents
+    picks = [jnp.zeros_like(regressor[..., :1]).at[..., tip, :].set(1) for tip in tips.values()]
+    of_values = _regressed(_hand21(tips, [regressor, *picks]), values_dot)
+    of_regressor = _regressed(_hand21(tips, [regressor_dot, *[0 * x for x in picks]]), values)
+    return _joint_coordinate(tips, regressor, values), of_values + of_regressor
+
+
+def _regressed(
+    regressor: Float[Array, "*hands vertices joints"],
+    values: Float[Array, "*batch_and_hands vertices"],
+) -> Float[Array, "*batch_and_hands joints"]:
+    return jnp.einsum("...v,...vj->...j", values, regressor, precision=HIGHEST)
+
+
+def _hand21(tips: Mapping[str, int], mano16_and_tips: Sequence[Array]) -> Array:
+    """Parts along the last axis, joined in the order `HAND21`."""
+    return jnp.concatenate(mano16_and_tips, axis=-1)[..., joint_order((*MANO16, *tips), HAND21)]
 
 
 def pose_from_components(
@@ -202,36 +232,85 @@ def _prepared(
     )
 
 
+def _kinematics(
+    hand: HandModel,
+    betas: Float[Array, "n 10"],
+    pose: Float[Array, "n 16 3"] | Float[Array, "n 16 3 3"],
+    transl: Float[Array, "n 3"],
+) -> tuple[Float[Array, "145 n"], Entries]:
+    """Coefficients of the blend shapes, and transforms of the joints with entries (16, n).
+
+    Poses are the last axis: an elementwise loop whose last axis is 3 runs ten times slower on a
+    CPU.
+    """
+    wrist, fingers = _rotation_entries(pose)
+    features = [x - float(i == j) for i, row in enumerate(fingers) for j, x in enumerate(row)]
+    coefficients = jnp.concatenate([betas.T, *features])
+    # Kinematics start when these are done. XLA on a CPU would mix their loops, which cost forward
+    # a tenth more at 64 poses (JAX 0.12).
+    parts = (coefficients, wrist, fingers, betas)
+    coefficients, wrist, fingers, betas = lax.optimization_barrier(parts)
+    directions = hand.rest_joint_directions
+    moved = jnp.einsum("kcj,nk->cjn", directions, betas, precision=HIGHEST)
+    joints = hand.rest_joints[..., None] + moved
+    return coefficients, forward_kinematics(wrist, fingers, joints, transl.T)
+
+
+def _meshes(
+    hands: HandModel, coefficients: Float[Array, "*hands 145 n"], transforms: Entries
+) -> tuple[Float[Array, "n *hands 778 3"], Float[Array, "n *hands 21 3"]]:
+    """Vertices and joints of any number of poses; transforms have entries (*hands, 16, n)."""
+    count = coefficients.shape[-1]
+    at_once = partial(_meshes_at_once, hands)
+    if not isinstance(count, int) or count <= POSES_AT_ONCE:  # `jax.export` leaves it open
+        return at_once(coefficients, transforms)
+
+    def in_pieces(*arrays):
+        pieces = -(-count // POSES_AT_ONCE)
+        size = -(-count // pieces)
+
+        def split(x):
+            x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, pieces * size - count)])
+            return jnp.moveaxis(x.reshape(*x.shape[:-1], pieces, size), -2, 0)
+
+        meshes = lax.map(lambda piece: at_once(*piece), jax.tree.map(split, arrays))
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], meshes)
+
+    return lax.platform_dependent(coefficients, transforms, cpu=in_pieces, default=at_once)
+
+
+def _meshes_at_once(
+    hands: HandModel, coefficients: Float[Array, "*hands 145 n"], transforms: Entries
+) -> tuple[Float[Array, "n *hands 778 3"], Float[Array, "n *hands 21 3"]]:
+    posed = jax.vmap(_posed, out_axes=1) if hands.both_hands else _posed
+    coordinates, joints = posed(hands, coefficients, transforms)
+    return jnp.stack([x[..., :VERTICES] for x in coordinates], axis=-1), joints
+
+
 Points = Sequence[Float[Array, "n 784"]]
 """Points of n poses, each of whose three coordinates is an array."""
 
 
 def _posed(
-    hand: HandModel,
-    betas: Float[Array, "n 10"],
-    pose: Float[Array, "n 16 3"] | Float[Array, "n 16 3 3"],
-    transl: Float[Array, "n 3"],
+    hand: HandModel, coefficients: Float[Array, "145 n"], transforms: Entries
 ) -> tuple[Points, Float[Array, "n 21 3"]]:
-    """Vertices, each coordinate an array, and joints of n poses of one hand.
-
-    Coordinates are kept apart to the end, and poses are the last axis of all that joints have: an
-    elementwise loop whose last axis is 3 runs ten times slower on a CPU.
-    """
-    wrist, fingers = _rotation_entries(pose)
-    features = [x - float(i == j) for i, row in enumerate(fingers) for j, x in enumerate(row)]
-    coefficients = jnp.concatenate([betas.T, *features])
+    """Vertices, whose coordinates are kept apart as poses' entries are, and joints of one hand."""
     blended = jnp.einsum("kn,kv->nv", coefficients, hand.blend_directions, precision=HIGHEST)
-    # Kinematics wait for the product: XLA on a CPU would run their many small loops beside it, and
-    # both together take longer.
-    blended, wrist, fingers, betas = jax.lax.optimization_barrier((blended, wrist, fingers, betas))
-    directions = hand.rest_joint_directions
-    moved = jnp.einsum("kcj,nk->cjn", directions, betas, precision=HIGHEST)
-    joints = hand.rest_joints[..., None] + moved
-    transforms = forward_kinematics(wrist, fingers, joints, transl.T)
-    transforms = [[entries.T for entries in row] for row in transforms]
-    shaped = hand.template + blended.reshape(-1, 3, PADDED_VERTICES)
-    vertices = _skinned(transforms, hand.skinning_weights, _parts(shaped, axis=1))
+    vertices = _moved(transforms, hand.skinning_weights, hand.template, blended)
     return vertices, _joints(hand, vertices)
+
+
+@partial(jax.checkpoint, prevent_cse=False)  # or a loop would keep blended transforms of vertices
+def _moved(
+    transforms: Entries,
+    weights: Float[Array, "16 784"],
+    template: Float[Array, "3 784"],
+    blended: Float[Array, "n 2352"],
+) -> Points:
+    """Template and blended directions, skinned."""
+    shaped = template + blended.reshape(-1, 3, PADDED_VERTICES)
+    by_pose = [[entries.T for entries in row] for row in transforms]
+    return _skinned(by_pose, weights, _parts(shaped, axis=1))
 
 
 def _rotation_entries(
