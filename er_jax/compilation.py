@@ -2,16 +2,20 @@
 
 import ctypes
 import os
+import platform
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import jax
 
-# On a CPU, XLA gives convolutions, matrix products and reductions to YNNPACK. Its reductions are
-# the fastest there are; for the other two oneDNN is faster, which JAX 0.12 has and 0.10 has not,
-# and then Eigen, which XLA falls back to. GPUs know nothing of these.
-EIGEN = "--xla_cpu_experimental_ynn_fusion_type=reduce"
-ONEDNN = "--xla_cpu_experimental_onednn_custom_call=true"
+# On a CPU, XLA can give convolutions, matrix products and reductions to YNNPACK. Its reductions are
+# the fastest there are; so are its products, but for oneDNN's, which JAX 0.12 has and 0.10 has not.
+# Convolutions are Eigen's where oneDNN is not. GPUs know nothing of these.
+WITH_ONEDNN = [
+    "--xla_cpu_experimental_onednn_custom_call=true",
+    "--xla_cpu_experimental_ynn_fusion_type=reduce",
+]
+WITHOUT_ONEDNN = ["--xla_cpu_experimental_ynn_fusion_type=reduce,dot"]
 # Loops that XLA compiles itself use vectors of 512 bits where the CPU has them, not of 256.
 WIDE = "--xla_cpu_prefer_vector_width=512"
 
@@ -35,10 +39,15 @@ def prepare_cpu(keep_programs_in: Path | None = None) -> None:
     """
     if keep_programs_in is not None and not programs_are_kept():
         jax.config.update("jax_compilation_cache_dir", str(keep_programs_in))
-    flags = [EIGEN, WIDE] + [ONEDNN] * (not programs_are_kept())
-    os.environ["XLA_FLAGS"] = " ".join([*flags, os.environ.get("XLA_FLAGS", "")]).strip()
+    kernels = WITHOUT_ONEDNN if programs_are_kept() or not has_onednn() else WITH_ONEDNN
+    os.environ["XLA_FLAGS"] = " ".join([*kernels, WIDE, os.environ.get("XLA_FLAGS", "")]).strip()
     if not entry_points(group="jax_plugins"):  # no JAX for GPUs is installed
         _keep_freed_memory()
+
+
+def has_onednn() -> bool:
+    """Whether this JAX is built with oneDNN."""
+    return jax.__version_info__ >= (0, 12) and platform.machine() in ("x86_64", "AMD64")
 
 
 def programs_are_kept() -> bool:

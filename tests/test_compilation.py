@@ -48,20 +48,21 @@ def printed_by(program: str, **variables: str) -> list[str]:
 
 
 def test_kernels_are_set_before_jax_starts():
+    """Products are oneDNN's where JAX has it, YNNPACK's elsewhere, and what the user says."""
     onednn = jax.__version_info__ >= (0, 12) and platform.machine() == "x86_64"
-    assert printed_by(KERNELS.format(folder=None)) == ["False", str(onednn), "None"]
-    flags = "--xla_cpu_experimental_ynn_fusion_type=individual_dot"
+    assert printed_by(KERNELS.format(folder=None)) == [str(not onednn), str(onednn), "None"]
+    flags = "--xla_cpu_experimental_ynn_fusion_type=reduce"
     flags += " --xla_cpu_experimental_onednn_custom_call=false"
-    output = printed_by(KERNELS.format(folder=None), XLA_FLAGS=flags)  # the user's own choice
-    assert output == ["True", "False", "None"]
+    output = printed_by(KERNELS.format(folder=None), XLA_FLAGS=flags)
+    assert output == ["False", "False", "None"]
 
 
 def test_kept_programs_are_without_onednn(tmp_path):
     ours, theirs = str(tmp_path / "ours"), str(tmp_path / "theirs")
-    assert printed_by(KERNELS.format(folder=ours)) == ["False", "False", ours]
+    assert printed_by(KERNELS.format(folder=ours)) == ["True", "False", ours]
     for folder in (None, ours):
         output = printed_by(KERNELS.format(folder=folder), JAX_COMPILATION_CACHE_DIR=theirs)
-        assert output == ["False", "False", theirs]
+        assert output == ["True", "False", theirs]
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc is told so")
