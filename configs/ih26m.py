@@ -59,6 +59,7 @@ def get_config() -> ConfigDict:
     config.model.depth_bins = 8
     config.model.heads = 8
     config.model.mlp_ratio = 4
+    config.model.dropout = 0.0  # after attention and in the MLPs
     config.model.desim_depth = 2
     config.model.deocc_depth = 2
     config.model.fusejoint_depth = 2

@@ -119,6 +119,11 @@ def mean_over_devices(tree: Tree) -> Tree:
     return jax.lax.pmean(tree, AXIS)
 
 
+def key_of_device(key: jax.Array) -> jax.Array:
+    """A random key of each device's own, of all processes, inside a `data_parallel` function."""
+    return jax.random.fold_in(key, jax.lax.axis_index(AXIS))
+
+
 def local_devices() -> list[jax.Device]:
     """The devices of this host that work: all of them."""
     return jax.local_devices()

@@ -65,6 +65,24 @@ def test_accumulation_and_moving_average(tiny_config):
     np.testing.assert_array_equal(whole[0].evaluated().step, 0)
 
 
+@pytest.mark.slow
+def test_dropout_follows_from_the_step(tiny_config):
+    config = tiny_config
+    config.model.frozen = (".*",)  # only dropout tells steps apart
+    batch = next(train_loader(config))
+    descent = optax.identity(), optax.constant_schedule(1e-2)
+
+    def losses_of_two_steps():
+        return [float(numbers["loss"]) for numbers in steps_of(config, [batch] * 2, *descent)[1]]
+
+    same = losses_of_two_steps()
+    assert same[0] == same[1]
+    config.model.dropout = 0.5
+    first = losses_of_two_steps()
+    assert len({*first, same[0]}) == 3
+    assert losses_of_two_steps() == first
+
+
 def test_an_update_that_is_not_finite_is_skipped(tiny_config):
     batches = [next(train_loader(tiny_config)) for _ in range(2)]
     batches[1]["joint_world_mm"][2, 0, 5] = np.nan

@@ -19,8 +19,8 @@ from er_jax.training.state import TrainState, moved_average, network_structure
 
 Tree = Any
 Metrics = dict[str, jax.Array]
-# (params, batch_stats, hands, batch) → (gradients, batch_stats, metrics)
-GradientFunction = Callable[[Tree, Tree, HandModel, Batch], tuple[Tree, Tree, Metrics]]
+# (params, batch_stats, hands, batch, key of the dropout) → (gradients, batch_stats, metrics)
+GradientFunction = Callable[[Tree, Tree, HandModel, Batch, jax.Array], tuple[Tree, Tree, Metrics]]
 
 
 def make_train_step(
@@ -32,13 +32,15 @@ def make_train_step(
     goes in is taken over by the state that comes out. The metrics are the loss, its weighted terms,
     the norm of the gradient and the learning rate, over all devices of all hosts, and `skipped`: 1
     where the loss or the gradient was not finite, so that nothing but the step's number changed.
+    What dropout leaves out follows from the seed, the step and the device.
     """
     gradients_of = accumulated(make_gradient_function(config), config.optimizer.accumulation)
     decay = config.optimizer.average_decay
 
     def train_step(state: TrainState, hands: HandModel, batch: Batch):
+        key = parallel.key_of_device(jax.random.fold_in(jax.random.key(config.seed), state.step))
         gradients, batch_stats, metrics = gradients_of(
-            state.params, state.batch_stats, hands, batch
+            state.params, state.batch_stats, hands, batch, key
         )
         gradients, metrics = parallel.mean_over_devices((gradients, metrics))
         if not config.sync_batch_norm:
@@ -71,13 +73,15 @@ def make_gradient_function(config: ConfigDict) -> GradientFunction:
     targets_of = make_target_function(config)
     weights = dict(config.loss)
 
-    def gradients_of(params: Tree, batch_stats: Tree, hands: HandModel, batch: Batch):
+    def gradients_of(
+        params: Tree, batch_stats: Tree, hands: HandModel, batch: Batch, key: jax.Array
+    ):
         image = batch["image"].astype(jnp.float32) / 255
         targets = targets_of(hands, batch)
 
         def loss(params):
             net = nnx.merge(structure, params, batch_stats)
-            terms = losses(net(image, hands), targets, weights)
+            terms = losses(net(image, hands, rngs=nnx.Rngs(dropout=key)), targets, weights)
             moved = nnx.to_pure_dict(nnx.state(net, nnx.BatchStat))
             return sum(terms.values()), (terms, moved)
 
@@ -92,16 +96,21 @@ def accumulated(gradients_of: GradientFunction, parts: int) -> GradientFunction:
     if parts == 1:
         return gradients_of
 
-    def mean_gradients(params: Tree, batch_stats: Tree, hands: HandModel, batch: Batch):
+    def mean_gradients(
+        params: Tree, batch_stats: Tree, hands: HandModel, batch: Batch, key: jax.Array
+    ):
         split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
 
-        def add(carry, part):
+        def add(carry, part_and_key):
             total, batch_stats = carry
-            gradients, batch_stats, metrics = gradients_of(params, batch_stats, hands, part)
+            gradients, batch_stats, metrics = gradients_of(
+                params, batch_stats, hands, *part_and_key
+            )
             return (jax.tree.map(jnp.add, total, gradients), batch_stats), metrics
 
         start = jax.tree.map(jnp.zeros_like, params), batch_stats
-        (total, batch_stats), metrics = jax.lax.scan(add, start, split)
+        parts_and_keys = split, jax.random.split(key, parts)
+        (total, batch_stats), metrics = jax.lax.scan(add, start, parts_and_keys)
         gradients = jax.tree.map(lambda x: x / parts, total)
         return gradients, batch_stats, jax.tree.map(jnp.mean, metrics)
 
