@@ -34,7 +34,7 @@ _STYLE: Any = {
 @rc_context(_STYLE)
 def pck_chart(title: str, curves: Mapping[str, Sequence[Any]]) -> str:
     """Share of joints within a distance, one line a method."""
-    figure = Figure(figsize=(5.6, 3.0), layout="constrained")
+    figure = Figure(figsize=(5.6, 2.9 + 0.2 * len(curves)), layout="constrained")
     axes = figure.add_subplot(
         title=title, xlabel="error threshold [mm]", ylabel="share of joints", ylim=(0, 1)
     )
@@ -43,7 +43,7 @@ def pck_chart(title: str, curves: Mapping[str, Sequence[Any]]) -> str:
             axes.plot(PCK_THRESHOLDS_MM, curve, label=name, color=colour)
     axes.set_xlim(0, PCK_THRESHOLDS_MM[-1])
     axes.grid(alpha=0.3)
-    figure.legend(frameon=False, loc="outside right upper")
+    figure.legend(frameon=False, loc="outside lower left")  # names may be as long as the chart
     return _svg(figure)
 
 
