@@ -165,6 +165,7 @@ def test_onnx_runtime_computes_what_jax_does(changes, tmp_path):
     "function",
     [
         lambda x: jnp.arctan2(x[..., 0] - 0.5, x[..., 1] - 0.5),
+        lambda x: jnp.arctan2(0 * x[..., 0], 0 * x[..., 1]),
         lambda x: x[:, ::-1, 1:7:2].sum((1, 3)) - x.max((2, 3))[:, :3],
         lambda x: jnp.where(x.sum(-1) > 1.5, jnp.sign(x[..., 0] - 0.5), x[..., 2] ** 3),
         lambda x: jnp.stack([*jnp.unstack(x, axis=-1), jnp.ones(x.shape[:-1])], axis=1)[:, [3, 0]],
@@ -191,8 +192,24 @@ def test_primitives_as_onnx_operators(function):
         (lambda x: jax.lax.cond(x.sum() > 1, jnp.sin, jnp.cos, x), "cond"),
         (lambda x: jax.lax.fori_loop(0, 3, lambda _, y: y * x, x), "scan"),
         (lambda x: jnp.take(x, x[0, 0, 0, :1].astype(int), axis=1), "gather"),
+        (lambda x: jax.lax.pad(x, 0.0, [(0, 0, 0), (0, 0, 1), (0, 0, 0), (0, 0, 0)]), "padding"),
+        (lambda x: jax.lax.pad(x, 0.0, [(0, 0, 0), (-1, 0, 0), (0, 0, 0), (0, 0, 0)]), "padding"),
+        (lambda x: jax.lax.conv(x, jnp.ones((3, 8, 1, 1)), (1, 1), "SAME"), "convolution"),
     ],
 )
 def test_what_has_no_onnx_operators_is_named(function, primitive):
     with pytest.raises(NotImplementedError, match=primitive):
+        onnx_program(lambda x: {"output": function(x)}, 8)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x / len(x),
+        lambda x: jnp.concatenate([x, x[:1]]),
+        lambda x: x[: len(x) - 1],
+    ],
+)
+def test_a_program_that_holds_for_one_size_of_the_batch_is_refused(function):
+    with pytest.raises((ValueError, NotImplementedError)):
         onnx_program(lambda x: {"output": function(x)}, 8)

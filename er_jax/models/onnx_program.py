@@ -1,7 +1,7 @@
 """A JAX function of a batch of images as an ONNX program, for runtimes without JAX.
 
 The function is traced and each of JAX's primitives is written as ONNX operators. A size that is a
-multiple of `BATCH` while tracing is as many times the batch that the program is run with.
+multiple of the batch while tracing is as many times the batch that the program is run with.
 """
 
 import math
@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 from onnx import helper, numpy_helper
 
-BATCH = 8191  # a prime: no size divides by it that is not a multiple of the batch
+BATCHES = (8191, 8209)  # primes: no size divides by them that is not a multiple of the batch
 OPSET = 18
 IR_VERSION = 8  # of that opset's time
 IMAGES = "images"
@@ -36,33 +36,40 @@ def onnx_program(
     """The program of a function from images (batch, side, side, 3), float32, to named arrays.
 
     Args:
-        function: must treat each image by itself: of the batch's size, only sizes of arrays that
-            are multiples of it are written as such.
+        function: may use the batch's size only in sizes of arrays that are multiples of it.
         side: of the images.
 
     Raises:
         NotImplementedError: the function uses a primitive, or a form of one, that is not written
             here as ONNX operators.
+        ValueError: the function computes with the batch's size.
     """
-    images = jax.ShapeDtypeStruct((BATCH, side, side, 3), np.float32)
+    model, other = (_program_at(batch, function, side) for batch in BATCHES)
+    if model != other:
+        raise ValueError("the function computes with the batch's size: ONNX needs it for any batch")
+    onnx.checker.check_model(model)
+    return model
+
+
+def _program_at(batch: int, function: Callable, side: int) -> onnx.ModelProto:
+    """The same, traced at a size of the batch."""
+    images = jax.ShapeDtypeStruct((batch, side, side, 3), np.float32)
     traced, outputs = jax.make_jaxpr(function, return_shape=True)(images)
-    graph = _Graph()
+    graph = _Graph(batch)
     given = _Value(IMAGES, None, images.shape, images.shape)
     results = graph.run(traced, [given])
     for name, result in zip(sorted(outputs), results, strict=True):  # as JAX orders them
         graph.nodes.append(helper.make_node("Identity", [graph.whole(result)], [name]))
     infos = [
-        helper.make_tensor_value_info(name, _type(output.dtype), _named_sizes(output.shape))
+        helper.make_tensor_value_info(name, _type(output.dtype), graph.named(output.shape))
         for name, output in [(IMAGES, images), *outputs.items()]
     ]
-    model = helper.make_model(
+    return helper.make_model(
         helper.make_graph(graph.nodes, "er", infos[:1], infos[1:], graph.initializers),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="er_jax",
     )
-    onnx.checker.check_model(model)
-    return model
 
 
 class _Value(NamedTuple):
@@ -79,7 +86,8 @@ class _Value(NamedTuple):
 class _Graph:
     """Nodes and constants of a program while it is written."""
 
-    def __init__(self):
+    def __init__(self, batch: int):
+        self.batch = batch
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self._sizes: dict[tuple[int, ...], str] = {}
@@ -111,10 +119,10 @@ class _Graph:
         constants = [
             np.broadcast_to(value.constant, value.shape)
             for value in inputs
-            if value.constant is not None and not any(map(_of_batch, value.shape))
+            if value.constant is not None and not any(map(self._of_batch, value.shape))
         ]
         if len(constants) == len(inputs) and not any(
-            _of_batch(size) for shape in shapes for size in shape
+            self._of_batch(size) for shape in shapes for size in shape
         ):
             return self._folded(equation.primitive, constants, params)
         if name not in WRITERS:
@@ -181,16 +189,25 @@ class _Graph:
     def value(self, name: str, shape: tuple[int, ...]) -> _Value:
         return _Value(name, None, tuple(shape), tuple(shape))
 
+    def _of_batch(self, size: int) -> bool:
+        return size > 0 and size % self.batch == 0
+
+    def named(self, shape: Sequence[int]) -> list[int | str]:
+        """A shape as a program declares it."""
+        times = {size: size // self.batch for size in shape if self._of_batch(size)}
+        names = {size: "batch" if n == 1 else f"{n}*batch" for size, n in times.items()}
+        return [names.get(size, size) for size in shape]
+
     def sizes(self, shape: tuple[int, ...]) -> str:
         """The name of a shape as a vector of integers."""
         if shape not in self._sizes:
-            if not any(map(_of_batch, shape)):
+            if not any(map(self._of_batch, shape)):
                 self._sizes[shape] = self.integers(shape)
             else:
                 batch = self.node("Shape", [IMAGES], start=0, end=1)
                 parts = [
-                    self.node("Mul", [batch, self.integers([size // BATCH])])
-                    if _of_batch(size)
+                    self.node("Mul", [batch, self.integers([size // self.batch])])
+                    if self._of_batch(size)
                     else self.integers([size])
                     for size in shape
                 ]
@@ -198,18 +215,10 @@ class _Graph:
         return self._sizes[shape]
 
     def reshaped(self, name: str, shape: tuple[int, ...]) -> str:
-        if sum(map(_of_batch, shape)) > 1:
+        if sum(map(self._of_batch, shape)) > 1:
             return self.node("Reshape", [name, self.sizes(shape)])
-        target = self.integers([-1 if _of_batch(size) else size for size in shape])
+        target = self.integers([-1 if self._of_batch(size) else size for size in shape])
         return self.node("Reshape", [name, target])
-
-
-def _of_batch(size: int) -> bool:
-    return size > 0 and size % BATCH == 0
-
-
-def _named_sizes(shape: Sequence[int]) -> list[int | str]:
-    return ["batch" if size == BATCH else size for size in shape]
 
 
 def _type(dtype: np.dtype) -> int:
@@ -253,13 +262,14 @@ def _not_equal(graph: _Graph, inputs: list[_Value], shape: Shape, params: Params
 def _arctangent(graph: _Graph, inputs: list[_Value], shape: Shape, params: Params) -> _Value:
     """The angle of (x, y) by the tangent of its half: y / (r + x), or (r − x) / y where x < 0.
 
-    Not a number at the origin.
+    0 at the origin.
     """
     y, x = inputs
     op = graph.elementwise
+    least = graph.constant(np.finfo(np.float32).tiny)
     radius = op("Sqrt", op("Add", op("Mul", x, x), op("Mul", y, y)))
     left = op("Less", x, graph.constant(np.float32(0)))
-    right_half = op("Atan", op("Div", y, op("Add", radius, x)))
+    right_half = op("Atan", op("Div", y, op("Max", op("Add", radius, x), least)))
     left_half = op("Atan", op("Div", op("Sub", radius, x), y))
     half = op("Where", left, left_half, right_half)
     return op("Mul", half, graph.constant(np.float32(2)))
