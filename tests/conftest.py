@@ -10,6 +10,10 @@ from configs.tiny import get_config
 from data_pipeline import build
 from data_pipeline.stand_in import Settings, write_dataset
 
+# Most of the tests' time is compilation, which this shortens. Processes of their own, the demo and
+# the benchmarks compile as users do.
+jax.config.update("jax_disable_most_optimizations", True)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
