@@ -94,7 +94,8 @@ def export_network(net: ERNet, path: Path | str) -> None:
     }
     metadata = {"format": FORMAT, "config": json.dumps(dataclasses.asdict(net.config))}
     with written_whole(path) as beside:
-        safetensors.numpy.save_file(tensors, beside, metadata)
+        # `save_file` makes a file that its owner alone may read.
+        beside.write_bytes(safetensors.numpy.save(tensors, metadata))
 
 
 def import_network(net: ERNet, path: Path | str) -> None:
