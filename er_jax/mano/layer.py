@@ -100,7 +100,8 @@ def _joint_coordinate_jvp(tips, primals, tangents):
     (regressor, values), (regressor_dot, values_dot) = primals, tangents
     picks = [jnp.zeros_like(regressor[..., :1]).at[..., tip, :].set(1) for tip in tips.values()]
     of_values = _regressed(_hand21(tips, [regressor, *picks]), values_dot)
-    of_regressor = _regressed(_hand21(tips, [regressor_dot, *[0 * x for x in picks]]), values)
+    still = map(jnp.zeros_like, picks)
+    of_regressor = _regressed(_hand21(tips, [regressor_dot, *still]), values)
     return _joint_coordinate(tips, regressor, values), of_values + of_regressor
 
 

@@ -194,9 +194,10 @@ class _Graph:
 
     def named(self, shape: Sequence[int]) -> list[int | str]:
         """A shape as a program declares it."""
-        times = {size: size // self.batch for size in shape if self._of_batch(size)}
-        names = {size: "batch" if n == 1 else f"{n}*batch" for size, n in times.items()}
-        return [names.get(size, size) for size in shape]
+        return [
+            f"{size // self.batch}*batch".removeprefix("1*") if self._of_batch(size) else size
+            for size in shape
+        ]
 
     def sizes(self, shape: tuple[int, ...]) -> str:
         """The name of a shape as a vector of integers."""
