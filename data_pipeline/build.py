@@ -96,7 +96,7 @@ def interhand26m_request(options: argparse.Namespace) -> Request:
             "https://mks0601.github.io/InterHand2.6M/"
         ),
         splits=splits,
-        options={"boxes": options.boxes},
+        options={"boxes": options.boxes, "box_rule": interhand26m.BOX_RULE},
         source_files=sources,
         read_split=lambda split, track: interhand26m.read_index(
             raw_dir,

@@ -26,6 +26,8 @@ NAME = "interhand26m"
 SPLITS = ("train", "val", "test")
 SUBSETS = ("all", "human_annot", "machine_annot", "interacting_mano")
 ID_LIST_SUBSETS = ("human_annot", "machine_annot")
+BOX_RULE = "joints valid in 3D, seen or not"
+"""Which joints of the hands present a box is drawn around, as the dataset's own loader does."""
 DARK_BELOW = 10.0
 """Mean brightness, of 255, under which `interacting_mano` leaves an image out."""
 
@@ -267,7 +269,7 @@ def _joint_boxes(table: RecordTable) -> tuple[np.ndarray, np.ndarray]:
         )
         camera_mm += column["camera_translation_mm"][part][:, None, None]
         depth = camera_mm[..., 2]
-        valid = column["joint_valid_view"][part] & column["joint_valid_world"][part] & (depth > 0)
+        valid = column["joint_valid_world"][part] & (depth > 0)
         pixels = camera_mm[..., :2] / np.where(depth > 0, depth, 1)[..., None]
         pixels = pixels * column["focal_px"][part][:, None, None]
         pixels = pixels + column["princpt_px"][part][:, None, None]

@@ -7,10 +7,12 @@ by entry, so that only the columns stay.
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 
+from data_pipeline.errors import DataError
 from data_pipeline.interhand26m_json import (
     JOINTS,
     AnnotationEntry,
@@ -21,9 +23,11 @@ from data_pipeline.interhand26m_json import (
     ManoFrameEntry,
     RootnetEntry,
     decode,
+    flags,
+    key_text,
     mapped,
     shaped,
-    validity,
+    whole_number,
     wrong,
 )
 from data_pipeline.records import HAND_TYPES
@@ -85,6 +89,9 @@ class Rootnet:
     abs_depth_mm: np.ndarray  # (N, 2) right, left
 
 
+Captures = dict[str, dict[str, msgspec.Raw] | None]
+"""Capture → frame → entry."""
+
 Progress = Callable[[str, int, int], None]
 """Called now and then with what is read, entries done and entries in all."""
 
@@ -114,7 +121,7 @@ def read_camera_file(path: Path) -> Cameras:
     princpt: list[np.ndarray] = []
     for capture, cameras in captures.items():
         for camera in cameras.campos:
-            keys.append((capture, camera))
+            keys.append((key_text(capture), key_text(camera)))
             for values, field, shape in (
                 (rotation, cameras.camrot, (3, 3)),
                 (position, cameras.campos, (3,)),
@@ -147,9 +154,13 @@ def read_frame_files(joint_path: Path, mano_path: Path, progress: Progress) -> F
     pose = np.zeros((len(rows), 2, 48), np.float32)
     betas = np.zeros((len(rows), 2, 10), np.float32)
     trans = np.zeros((len(rows), 2, 3), np.float32)
-    fits = decode(
-        mano_path, msgspec.json.Decoder(dict[str, dict[str, msgspec.Raw]]), mapped(mano_path)
-    )
+    try:
+        content = mapped(mano_path)
+    except DataError as error:
+        raise DataError(
+            f"{error} For a dataset of joints alone, without fits, let this file hold {{}}."
+        ) from None
+    fits = decode(mano_path, msgspec.json.Decoder(Captures), content)
     decoder = msgspec.json.Decoder(ManoFrameEntry | None)
     for key, raw in _frames(fits, "MANO fits", progress):
         frame = decode(mano_path, decoder, raw, "/".join(key))
@@ -177,7 +188,7 @@ def read_rootnet_file(path: Path) -> Rootnet:
     depths = np.empty((len(raws), 2))
     for row, raw in enumerate(raws):
         entry = decode(path, decoder, raw, f"[{row}]")
-        ids[row] = entry.annot_id
+        ids[row] = whole_number(path, f"[{row}].annot_id", entry.annot_id)
         boxes[row] = shaped(path, f"[{row}].bbox", entry.bbox, (4,))
         depths[row] = shaped(path, f"[{row}].abs_depth", entry.abs_depth, (2,))
     order = np.argsort(ids, kind="stable")
@@ -198,11 +209,15 @@ def _read_images(path: Path, raws: list[msgspec.Raw], progress: Progress) -> Ima
     pending: list[bytes] = []
     for row, raw in enumerate(raws):
         entry = decode(path, decoder, raw, f"images[{row}]")
-        ids[row] = entry.id
-        sizes[row] = entry.width, entry.height
-        frame_idx[row] = int(entry.frame_idx)
+        place = f"images[{row}]"
+        ids[row] = whole_number(path, f"{place}.id", entry.id)
+        sizes[row] = [
+            whole_number(path, f"{place}.{side}", getattr(entry, side))
+            for side in ("width", "height")
+        ]
+        frame_idx[row] = whole_number(path, f"{place}.frame_idx", entry.frame_idx)
         for name, column in texts.items():
-            column[row] = rows.setdefault(str(getattr(entry, name)), len(rows))
+            column[row] = rows.setdefault(_text(name, getattr(entry, name)), len(rows))
         pending.append(entry.file_name.encode())
         if len(pending) == 1 << 16:
             file_names.append(np.array(pending))
@@ -220,6 +235,11 @@ def _read_images(path: Path, raws: list[msgspec.Raw], progress: Progress) -> Ima
     )
 
 
+def _text(name: str, value: Any) -> str:
+    """A word of an image; what is looked up by it is written in one way."""
+    return key_text(value) if name in ("capture", "camera") else str(value)
+
+
 def _read_annotations(path: Path, raws: list[msgspec.Raw], progress: Progress) -> Annotations:
     decoder = msgspec.json.Decoder(AnnotationEntry)
     count = len(raws)
@@ -231,11 +251,18 @@ def _read_annotations(path: Path, raws: list[msgspec.Raw], progress: Progress) -
     codes = {name: code for code, name in enumerate(HAND_TYPES)}
     for row, raw in enumerate(raws):
         entry = decode(path, decoder, raw, f"annotations[{row}]")
-        ids[row] = entry.id
-        image_ids[row] = entry.image_id
-        valid[row] = validity(path, f"annotations[{row}].joint_valid", entry.joint_valid)
+        place = f"annotations[{row}]"
+        ids[row] = whole_number(path, f"{place}.id", entry.id)
+        image_ids[row] = whole_number(path, f"{place}.image_id", entry.image_id)
+        valid[row] = flags(path, f"{place}.joint_valid", entry.joint_valid, JOINTS)
+        if entry.hand_type not in codes:
+            raise wrong(
+                path, f"{place}.hand_type is {entry.hand_type!r}, not one of {', '.join(codes)}"
+            )
         hand_type[row] = codes[entry.hand_type]
-        hand_type_valid[row] = bool(entry.hand_type_valid)
+        hand_type_valid[row] = flags(
+            path, f"{place}.hand_type_valid", entry.hand_type_valid, 1
+        ).item()
         if (row + 1) % (1 << 16) == 0:
             progress("annotations", row + 1, count)
     order = _order_by_id(path, "annotations", ids)
@@ -245,9 +272,9 @@ def _read_annotations(path: Path, raws: list[msgspec.Raw], progress: Progress) -
 
 
 def _read_joints(path: Path, progress: Progress) -> tuple[dict[Key, int], np.ndarray, np.ndarray]:
-    captures = decode(path, msgspec.json.Decoder(dict[str, dict[str, msgspec.Raw]]), mapped(path))
+    captures = decode(path, msgspec.json.Decoder(Captures), mapped(path))
     decoder = msgspec.json.Decoder(FrameEntry)
-    count = sum(len(frames) for frames in captures.values())
+    count = _count(captures)
     rows: dict[Key, int] = {}
     joints = np.empty((count, JOINTS, 3), np.float32)
     valid = np.empty((count, JOINTS), bool)
@@ -255,19 +282,21 @@ def _read_joints(path: Path, progress: Progress) -> tuple[dict[Key, int], np.nda
         place = "/".join(key)
         entry = decode(path, decoder, raw, place)
         joints[row] = shaped(path, f"{place}/world_coord", entry.world_coord, (JOINTS, 3))
-        valid[row] = validity(path, f"{place}/joint_valid", entry.joint_valid)
+        valid[row] = flags(path, f"{place}/joint_valid", entry.joint_valid, JOINTS)
         rows[key] = row
     return rows, joints, valid
 
 
-def _frames(
-    captures: dict[str, dict[str, msgspec.Raw]], what: str, progress: Progress
-) -> Iterator[tuple[Key, msgspec.Raw]]:
-    total = sum(len(frames) for frames in captures.values())
+def _count(captures: Captures) -> int:
+    return sum(len(frames or ()) for frames in captures.values())
+
+
+def _frames(captures: Captures, what: str, progress: Progress) -> Iterator[tuple[Key, msgspec.Raw]]:
+    total = _count(captures)
     done = 0
     for capture, frames in captures.items():
-        for frame, raw in frames.items():
-            yield (capture, frame), raw
+        for frame, raw in (frames or {}).items():
+            yield (key_text(capture), key_text(frame)), raw
             done += 1
             if done % 1024 == 0:
                 progress(what, done, total)

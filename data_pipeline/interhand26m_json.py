@@ -1,8 +1,18 @@
-"""The entries of InterHand2.6M's annotation files, and how they are decoded and checked."""
+"""The entries of InterHand2.6M's annotation files, and how they are decoded and checked.
 
+The types found in the published files vary: validity is a boolean or a number, flat or one list a
+joint; keys and ids are numbers or strings of them. The readers take whatever
+`numpy.array(value, float32).reshape(…)` takes, as the dataset's own loader does, as long as the
+numbers are finite and keep their order.
+"""
+
+import itertools
+import math
 import mmap
+import operator
+import re
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -11,32 +21,31 @@ from data_pipeline.errors import DataError
 
 JOINTS = 42  # of both hands, in the dataset's own order: right 0-20, left 21-41
 
-Number = int | float
 T = TypeVar("T")
 
 
 class ImageEntry(msgspec.Struct, gc=False):
     """One of `images[]`."""
 
-    id: int
+    id: Any
     file_name: str
-    width: int
-    height: int
-    capture: int | str
-    subject: int | str
-    seq_name: int | str
-    camera: int | str
-    frame_idx: int | str
+    width: Any
+    height: Any
+    capture: Any
+    subject: Any
+    seq_name: Any
+    camera: Any
+    frame_idx: Any
 
 
 class AnnotationEntry(msgspec.Struct, gc=False):
     """One of `annotations[]`."""
 
-    id: int
-    image_id: int
-    joint_valid: list[Number | list[Number]]
-    hand_type: Literal["right", "left", "interacting"]
-    hand_type_valid: Number | bool
+    id: Any
+    image_id: Any
+    joint_valid: Any
+    hand_type: str
+    hand_type_valid: Any
 
 
 class DataFile(msgspec.Struct, gc=False):
@@ -47,23 +56,23 @@ class DataFile(msgspec.Struct, gc=False):
 class CameraEntry(msgspec.Struct):
     """The cameras of a capture: camera name to numbers."""
 
-    campos: dict[str, list[float]]
-    camrot: dict[str, list[list[float]]]
-    focal: dict[str, list[float]]
-    princpt: dict[str, list[float]]
+    campos: dict[str, Any]
+    camrot: dict[str, Any]
+    focal: dict[str, Any]
+    princpt: dict[str, Any]
 
 
 class FrameEntry(msgspec.Struct, gc=False):
     """The joints of a frame, in the world's axes."""
 
-    world_coord: list[list[float]]
-    joint_valid: list[Number | list[Number]]
+    world_coord: Any
+    joint_valid: Any
 
 
 class ManoEntry(msgspec.Struct, gc=False):
-    pose: list[float]
-    shape: list[float]
-    trans: list[float]
+    pose: Any
+    shape: Any
+    trans: Any
 
 
 class ManoFrameEntry(msgspec.Struct, gc=False):
@@ -72,26 +81,65 @@ class ManoFrameEntry(msgspec.Struct, gc=False):
 
 
 class RootnetEntry(msgspec.Struct, gc=False):
-    annot_id: int
-    bbox: list[float]
-    abs_depth: list[float]
+    annot_id: Any
+    bbox: Any
+    abs_depth: Any
 
 
-def validity(path: Path, place: str, values: list[Any]) -> np.ndarray:
-    flags = [bool(v[0]) if isinstance(v, list) else bool(v) for v in values]
-    if len(flags) != JOINTS:
-        raise wrong(path, f"{place} has {len(flags)} values instead of {JOINTS}")
-    return np.array(flags)
-
-
-def shaped(path: Path, place: str, values: list[Any], shape: tuple[int, ...]) -> np.ndarray:
+def key_text(value: Any) -> str:
+    """A capture, frame or camera as text, the same whether it was written 7, "7" or "07"."""
     try:
-        array = np.array(values, dtype=np.float64)
-    except ValueError:
-        raise wrong(path, f"{place} is ragged instead of of shape {shape}") from None
+        return str(int(value))
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def whole_number(path: Path, place: str, value: Any) -> int:
+    """An id or a size: an integer, or a float or a string that is one."""
+    try:
+        number = int(value)
+    except (TypeError, ValueError, OverflowError):
+        number = None
+    if number is None or (isinstance(value, float) and number != value):
+        raise wrong(path, f"{place} is {value!r:.40} instead of a whole number")
+    return number
+
+
+def flags(path: Path, place: str, value: Any, count: int) -> np.ndarray:
+    """Booleans, (count,): of booleans or numbers, flat or nested; what is not zero holds."""
+    return shaped(path, place, value, (count,)) != 0
+
+
+def shaped(path: Path, place: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Finite numbers as float64 of a shape.
+
+    A flat list will do, as will more or fewer brackets, but not another order: a list of three
+    lists of 42 numbers is no (42, 3).
+    """
+    try:
+        array = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise wrong(
+            path, f"{place} is ragged or has text in it instead of being numbers of shape {shape}"
+        ) from None
     if array.shape != shape:
-        raise wrong(path, f"{place} is of shape {array.shape} instead of {shape}")
+        if not _same_order(array.shape, shape):
+            raise wrong(path, f"{place} is of shape {array.shape} instead of {shape}")
+        array = array.reshape(shape)
+    if not np.isfinite(array).all():
+        raise wrong(path, f"{place} has values that are null or not finite")
     return array
+
+
+def _same_order(found: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether one shape only cuts the other's axes into pieces."""
+    found_strides, wanted_strides = (
+        set(itertools.accumulate(reversed(shape), operator.mul, initial=1))
+        for shape in (found, wanted)
+    )
+    return math.prod(found) == math.prod(wanted) and (
+        found_strides <= wanted_strides or found_strides >= wanted_strides
+    )
 
 
 def wrong(path: Path, reason: str) -> DataError:
@@ -107,10 +155,22 @@ def decode(path: Path, decoder: msgspec.json.Decoder[T], data: Any, place: str =
     except msgspec.ValidationError as error:
         raise wrong(path, f"{error}" + (f", in {place}" if place else "")) from None
     except msgspec.DecodeError as error:
-        raise DataError(
+        raise _no_json(path, str(error), data) from None
+
+
+def _no_json(path: Path, error: str, data: Any) -> DataError:
+    found = re.search(r"byte (\d+)", error)
+    if not found:
+        return DataError(
             f"{path}: no valid JSON ({error}). The file was probably cut short: compare its size "
             "with the original's and download it again."
-        ) from None
+        )
+    byte = int(found[1])
+    near = bytes(data[max(byte - 60, 0) : byte + 20]).decode(errors="replace")
+    return DataError(
+        f"{path}: no valid JSON ({error}), near {near!r}. JSON has no NaN or Infinity, and the "
+        "published file has none: take the original, or mend whatever wrote this one."
+    )
 
 
 def mapped(path: Path) -> mmap.mmap | bytes:

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
-BUILDER_VERSION = "1.0.0"
+BUILDER_VERSION = "1.1.0"
 """Of the records' fields and of the rules that made them; raise it when either changes."""
 
 HAND_TYPES = ("right", "left", "interacting")

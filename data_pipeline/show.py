@@ -2,8 +2,9 @@
 
     python -m data_pipeline.show interhand26m --data_dir=… [--split=train --mano_dir=… --count=12]
 
-Each sample twice: its box, joints and bones (hollow joints are not visible in this view), then its
-hand meshes projected into the image. Right hands are orange, left hands blue.
+Each sample with its box, joints and bones (hollow joints are not visible in this view); below it,
+where it has fits, its hand meshes projected into the image. Right hands are orange, left hands
+blue.
 """
 
 import argparse
@@ -169,7 +170,8 @@ def _draw_tile(
     for hand in range(2):
         hand_joints = Joints(*(values[hand] for values in joints))
         _draw_skeleton(annotated, hand_joints, COLOURS[hand])
-    tile = np.vstack([_at_width(annotated), _at_width(projected), _caption(record, fitted)])
+    pictures = [annotated, projected] if meshes else [annotated]
+    tile = np.vstack([*map(_at_width, pictures), _caption(record, fitted)])
     return np.pad(tile, ((2, 2), (2, 2), (0, 0)))
 
 
