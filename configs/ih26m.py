@@ -98,7 +98,9 @@ def get_config() -> ConfigDict:
     config.optimizer.warmup_epochs = 0.0  # of the cosine schedule
 
     config.validation = ConfigDict()
-    config.validation.metric = "scale_aligned/MPJPE/all"  # mm; picks the best checkpoint
+    # Picks the best checkpoint. "auto": scale_aligned/MPJPE/all where the split has MANO fits,
+    # wrist_aligned/MPJPE/all where it has joints alone.
+    config.validation.metric = "auto"
     config.validation.every_epochs = 1
     config.validation.stop_after = 5  # epochs without an improvement; 0: never
     config.validation.improvement = 0.001

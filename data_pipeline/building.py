@@ -190,7 +190,8 @@ def _start_or_continue(incomplete: Path, wanted: Mapping[str, Any]) -> None:
     request_path = incomplete / "request.json"
     if request_path.exists():
         if json.loads(request_path.read_text()) == wanted:
-            logger.info("going on with the interrupted build in %s", incomplete)
+            if any(incomplete.glob("*/plan.json")):
+                logger.info("going on with what an earlier run left in %s", incomplete)
             return
         logger.info("starting afresh: %s is of another request", incomplete)
     shutil.rmtree(incomplete, ignore_errors=True)

@@ -1,11 +1,13 @@
 """Image files: read, checked whole, and decoded."""
 
+import warnings
 from pathlib import Path
 
 import cv2
 import numpy as np
 import simplejpeg
 from jaxtyping import UInt8
+from PIL import Image, ImageOps
 
 from data_pipeline.errors import BadImageError
 
@@ -51,6 +53,29 @@ def decode_image(data: bytes) -> UInt8[np.ndarray, "height width 3"]:
     if image is None:
         raise ValueError("neither a JPEG nor a PNG image")
     return image
+
+
+def read_photograph(path: Path) -> UInt8[np.ndarray, "height width 3"]:
+    """RGB pixels of any picture file, turned upright as its EXIF data say; of several the first.
+
+    Grey pictures, palettes, CMYK and 16 bits a channel become 8-bit RGB; transparency is dropped.
+
+    Raises:
+      BadImageError: the file is missing, cut short, no picture, or too large to be one.
+    """
+    try:
+        with warnings.catch_warnings(), Image.open(path) as file:
+            warnings.simplefilter("ignore")  # of odd metadata, which nothing here depends on
+            image = ImageOps.exif_transpose(file)
+            if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip
+                return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
+            return np.asarray(image.convert("RGB"))
+    except FileNotFoundError:
+        raise BadImageError(f"{path}: no such picture") from None
+    except Image.UnidentifiedImageError:
+        raise BadImageError(f"{path}: not a picture (JPEG, PNG, WebP, …)") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise BadImageError(f"{path}: cannot be read whole ({error})") from None
 
 
 def mean_brightness(data: bytes) -> float:

@@ -31,11 +31,9 @@ from er_jax.mano import (
     joints_from_vertices,
     load_hands,
 )
+from er_jax.pictures import HAND_COLOURS, draw_skeleton
 from er_jax.rendering import Mesh, PerspectiveCamera, render_meshes
 from er_jax.whole_files import written_whole
-
-COLOURS = ((240, 140, 60), (70, 150, 240))
-"""RGB of the right and the left hand."""
 
 _COLUMNS = 4
 _WIDTH = 512
@@ -160,16 +158,14 @@ def _draw_tile(
         focal_px=tuple(record["focal_px"].tolist()), princpt_px=tuple(record["princpt_px"].tolist())
     )
     meshes = [
-        Mesh(vertices[hand], faces[hand], np.array(COLOURS[hand]) / 255)
-        for hand in range(2)
-        if fitted[hand]
+        Mesh(vertices[hand], faces[hand], HAND_COLOURS[hand]) for hand in range(2) if fitted[hand]
     ]
     projected = render_meshes(image, meshes, camera, opacity=0.8).image if meshes else image
     annotated = image.copy()
     _draw_box(annotated, record["bbox_px"])
     for hand in range(2):
-        hand_joints = Joints(*(values[hand] for values in joints))
-        _draw_skeleton(annotated, hand_joints, COLOURS[hand])
+        pixels, known, visible = (values[hand] for values in joints)
+        draw_skeleton(annotated, pixels, known, HAND_COLOURS[hand], seen=visible)
     pictures = [annotated, projected] if meshes else [annotated]
     tile = np.vstack([*map(_at_width, pictures), _caption(record, fitted)])
     return np.pad(tile, ((2, 2), (2, 2), (0, 0)))
@@ -179,17 +175,6 @@ def _draw_box(image: np.ndarray, bbox_px: np.ndarray) -> None:
     x, y, width, height = bbox_px.tolist()
     corner, opposite = (round(x), round(y)), (round(x + width), round(y + height))
     cv2.rectangle(image, corner, opposite, _BOX_COLOUR, 1, cv2.LINE_AA)
-
-
-def _draw_skeleton(image: np.ndarray, joints: Joints, colour: tuple[int, int, int]) -> None:
-    points = np.rint(np.clip(joints.pixels, -1e4, 1e4)).astype(int).tolist()
-    for joint, name in enumerate(HAND21):
-        parent = 0 if name.endswith("_1") else joint - 1
-        if joint and joints.known[joint] and joints.known[parent]:
-            cv2.line(image, points[parent], points[joint], colour, 1, cv2.LINE_AA)
-    for joint in np.flatnonzero(joints.known).tolist():
-        thickness = cv2.FILLED if joints.visible[joint] else 1
-        cv2.circle(image, points[joint], 3, colour, thickness, cv2.LINE_AA)
 
 
 def _at_width(image: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +43,20 @@ class AnnotatedSplit:
 
     def __iter__(self) -> Iterator[Sample]:
         """Batches as `data_pipeline.loader` gives them, but without `image`."""
-        for start in range(0, len(self._source), self.batch_size):
-            stop = min(start + self.batch_size, len(self._source))
-            records = [self._source[index] for index in range(start, stop)]
+        return self._batches(range(len(self._source)))
+
+    def spread(self, count: int) -> Iterator[Sample]:
+        """Batches of at most so many samples, from all over the split."""
+        total = len(self._source)
+        return self._batches(np.linspace(0, total - 1, min(count, total)).astype(int).tolist())
+
+    def _batches(self, indices: Sequence[int]) -> Iterator[Sample]:
+        for start in range(0, len(indices), self.batch_size):
+            records = [self._source[index] for index in indices[start : start + self.batch_size]]
+            mask = np.arange(self.batch_size) < len(records)
             records += records[-1:] * (self.batch_size - len(records))
             batch = stack_samples([prepare_annotations(r, self.input_size) for r in records])
-            batch["sample_mask"] = np.arange(self.batch_size) < stop - start
-            yield batch
+            yield {**batch, "sample_mask": mask}
 
     @property
     def sample_count(self) -> int:

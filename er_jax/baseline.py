@@ -13,6 +13,10 @@ from er_jax.metrics import ReconstructedMeshes
 from er_jax.targets import Targets
 
 
+class NoFitsError(ValueError):
+    """Training data have no MANO fit of a hand to take the mean of."""
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class MeanHands:
@@ -35,24 +39,25 @@ def mean_hands(hands: HandModel, batches: Iterable[tuple[Targets, Bool[Array, "B
         hands: both hands, whose mean pose the targets' poses leave out.
         batches: targets and the mask of the samples that are no padding.
 
+    A hand that no sample has a fit of stays at rest.
+
     Raises:
-        ValueError: no sample of the stream has a MANO fit of one of the hands.
+        NoFitsError: no sample of the stream has the MANO parameters of a hand.
     """
     sums = None
     for targets, sample_mask in batches:
         part = jax.device_get(_sums(hands, targets, sample_mask))
         part = jax.tree.map(lambda x: np.asarray(x, np.float64), part)
         sums = part if sums is None else jax.tree.map(np.add, sums, part)
-    if sums is None or not sums["hands"].all():
-        counts = None if sums is None else dict(zip(HANDS, sums["hands"].tolist(), strict=True))
-        raise ValueError(
-            f"the mean hand needs MANO fits of both hands in the training data, found {counts}"
-        )
+    if sums is None or not sums["hands"].any():
+        raise NoFitsError("the training data have no MANO parameters to take the mean of")
+    found = sums["hands"] > 0
     u, _, v = np.linalg.svd(sums["rotations"])
     u[..., -1] *= np.sign(np.linalg.det(u @ v))[..., None]
+    rest = rest_hands(hands)
     return MeanHands(
-        rotations=u @ v,
-        betas=sums["betas"] / sums["hands"][:, None],
+        rotations=np.where(found[:, None, None, None], u @ v, rest.rotations),
+        betas=sums["betas"] / np.maximum(sums["hands"], 1)[:, None],
         rel_trans=sums["rel_trans"] / max(sums["pairs"], 1),
     )
 

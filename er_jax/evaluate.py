@@ -18,6 +18,8 @@ from absl import app, flags
 from rich.console import Console
 
 from er_jax.annotations import AnnotatedSplit
+from er_jax.exit_codes import clear_ending
+from er_jax.jobs import prepare
 from er_jax.mano import HandModel, load_hands
 from er_jax.methods import baseline_methods, evaluate_methods, predictions_method
 from er_jax.predictions_file import Predictions, read_predictions
@@ -130,6 +132,12 @@ def main(argv: list[str]) -> None:
     files = [*PREDICTIONS.value, *COMPARE.value, *argv[1:]]
     if not files:
         raise app.UsageError("give --predictions FILE, or --compare A B …")
+    with clear_ending():
+        prepare(Path(OUTPUT.value))
+        run(files)
+
+
+def run(files: Sequence[str]) -> None:
     split = AnnotatedSplit(DATA.value, DATASET.value, SPLIT.value)
     page = report_on(
         files,

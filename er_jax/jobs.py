@@ -21,13 +21,14 @@ from er_jax.models.describe import describe
 from er_jax.models.inference import export_onnx, export_program
 from er_jax.models.params import export_network
 from er_jax.network_predictions import export_predictions
-from er_jax.pictures import draw_loss_curve, write_picture
+from er_jax.pictures import write_picture
 from er_jax.prediction import predict_pictures
 from er_jax.report.from_checkpoint import evaluate_network, report_on_checkpoint
 from er_jax.report.provenance import hand_model_facts
 from er_jax.samples_sheet import SamplesSheet
 from er_jax.training.checkpoints import Checkpoints
 from er_jax.training.loop import Outcome, train
+from er_jax.training.loss_curve import draw_loss_curve
 from er_jax.training.run_record import check_same_network
 from er_jax.training.state import TrainState, create_state, network_of
 from er_jax.whole_files import write_json
@@ -86,7 +87,7 @@ def _training_summary(config: ConfigDict, workdir: Path, outcome: Outcome) -> st
     lines = [f"{end} at step {outcome.step}, {outcome.skipped} updates skipped"]
     if outcome.scores:
         step, score = min(outcome.scores, key=lambda entry: entry[1])
-        lines.append(f"best {config.validation.metric}: {score:.2f} mm at step {step}")
+        lines.append(f"best {outcome.metric}: {score:.2f} mm at step {step}")
     if (speed := outcome.speed).steps:
         lines.append(
             f"{config.batch_size * speed.steps_per_second:.1f} images/s, "
@@ -194,12 +195,18 @@ def run_evaluation(
     }
     write_json(results, {"provenance": provenance, "results": summaries})
     report_on_checkpoint(config, state, hands, network, baselines, folder / stem)
-    write_picture(folder / f"{stem}.png", sheet.picture())
+    if (picture := sheet.picture()) is not None:
+        write_picture(folder / f"{stem}.png", picture)
+    else:
+        logging.info("No sample of %s has a hand to draw: there is no sheet of samples", name)
     levels = {
-        f"{name}, scale_aligned": summaries[name]["scale_aligned"]["MPJPE"]["all"]["value"]
+        f"{name}, {protocol}": level
         for name in {MEAN_HANDS} & summaries.keys()
+        for protocol in ("scale_aligned", "wrist_aligned")
+        if (level := summaries[name][protocol]["MPJPE"]["all"]["value"]) is not None
     }
-    draw_loss_curve(workdir / "metrics.jsonl", folder / "loss.png", levels)
+    if not draw_loss_curve(workdir / "metrics.jsonl", folder / "loss.png", levels):
+        logging.info("%s has no training step: there is no loss curve", workdir / "metrics.jsonl")
     Console().print(f"Numbers and pictures are in {folder}", soft_wrap=True)
     return results
 

@@ -2,18 +2,18 @@
 
 import dataclasses
 import itertools
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from absl import logging
 
 from data_pipeline.errors import DataError
 from er_jax.annotations import INPUT_SIZE_PX, AnnotatedSplit, Sample
-from er_jax.baseline import MeanHands, constant_prediction, mean_hands, rest_hands
+from er_jax.baseline import MeanHands, NoFitsError, constant_prediction, mean_hands, rest_hands
 from er_jax.mano import HandModel
-from er_jax.metric_summary import collect
+from er_jax.metric_summary import ERRORS_MM, collect, headline, summarize
 from er_jax.metrics import sample_errors
 from er_jax.prediction_checks import check_finite, check_plausible
 from er_jax.predictions_file import Predictions
@@ -22,6 +22,8 @@ from er_jax.report.evaluated import Evaluated, evaluated
 from er_jax.report.provenance import hand_model_facts, software_facts
 from er_jax.sample_errors import INTERACTING, ReconstructedMeshes, SampleErrors
 from er_jax.targets import Batch, Targets, make_targets
+
+logger = logging.getLogger(__name__)
 
 CHECKED_SAMPLES = 512
 MEAN_HANDS = "mean pose and shape"  # as tables name that baseline
@@ -74,7 +76,7 @@ def predictions_method(
     found = len(predictions.rows_of(split.sample_ids))
     if found < len(predictions.sample_id):
         extra = len(predictions.sample_id) - found
-        logging.warning("%s: %d predictions are of no sample here", predictions.path, extra)
+        logger.warning("%s: %d predictions are of no sample here", predictions.path, extra)
     if not trust:
         ids, truth = _some_truth(split, hands)
         rows = predictions.rows_of(ids)
@@ -91,15 +93,13 @@ def predictions_method(
 
 
 def baseline_methods(train: AnnotatedSplit, hands: HandModel, batch_size: int) -> list[Method]:
-    """Two constants: MANO's rest pose and, where there is training data, its mean hands."""
+    """Two constants: MANO's rest pose and, where the training data have fits, its mean hands."""
     constants = {"rest pose": rest_hands(hands)}
     try:
-        batches = len(train)
-    except DataError as error:
-        logging.warning("no mean-pose baseline: %s", error)
-    else:
-        with progress_bar("Mean pose of the training set", batches, "batches") as bar:
+        with progress_bar("Mean pose of the training set", len(train), "batches") as bar:
             constants[MEAN_HANDS] = mean_hands(hands, _annotated(train, hands, bar))
+    except (DataError, NoFitsError) as error:
+        logger.warning("No baseline of the training set's mean hands: %s", error)
     return [_constant_method(name, mean, hands, batch_size) for name, mean in constants.items()]
 
 
@@ -112,6 +112,26 @@ def _annotated(train: AnnotatedSplit, hands: HandModel, bar: Bar) -> Iterator[tu
     for batch in train:
         yield _targets(hands, batch), batch["sample_mask"]
         bar.advance()
+
+
+def measurable(split: AnnotatedSplit, hands: HandModel) -> list[str]:
+    """Which of `ERRORS_MM` the annotations of a split allow, judged by samples from all over it.
+
+    The truth itself is evaluated as a prediction: errors that no sample has an annotation for have
+    no value.
+
+    Raises:
+        DataError: there is no such split.
+    """
+    errors = []
+    for batch in split.spread(CHECKED_SAMPLES):
+        targets = _targets(hands, batch)
+        truth = ReconstructedMeshes(
+            targets.mano_mesh_cam, targets.mano_joint_cam, targets.rel_trans
+        )
+        errors.append(jax.device_get(_errors(truth, targets, batch, True)))
+    values = headline(summarize(collect(errors)), ERRORS_MM)
+    return [metric for metric, value in values.items() if value is not None]
 
 
 def _some_truth(split: AnnotatedSplit, hands: HandModel) -> tuple[np.ndarray, Targets]:

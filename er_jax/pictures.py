@@ -1,18 +1,14 @@
-"""Pictures of reconstructed hands: overlays, turned views, sheets of them, and the loss curve."""
+"""Pictures of reconstructed hands: overlays, turned views, skeletons, and sheets of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
-import matplotlib
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
+from er_jax.mano.joints import HAND21
 from er_jax.rendering import Mesh, WeakPerspectiveCamera, render_meshes
-from er_jax.training.metric_log import read_metric_log
-
-matplotlib.use("Agg")  # the only way to draw without a screen; must precede pyplot
-from matplotlib import pyplot as plt
 
 HAND_COLOURS = ((0.94, 0.66, 0.42), (0.46, 0.66, 0.94))  # right amber, left blue
 Image = UInt8[np.ndarray, "H W 3"]  # RGB
@@ -68,17 +64,46 @@ def turned_view(
       degrees: of the turn; 90 is the view from the camera's right.
       hands: which of the two to paint.
     """
+    placed = _turned(vertices, rel_trans, size_px, degrees, hands)
+    return _paint(np.full((size_px, size_px, 3), 255, np.uint8), placed, faces, hands, 1.0)
+
+
+def turned_skeletons(
+    joints: Float[np.ndarray, "2 21 3"],
+    known: Bool[np.ndarray, "2 21"],
+    rel_trans: Float[np.ndarray, "3"],
+    size_px: int,
+    *,
+    degrees: float = 90.0,
+) -> Image:
+    """The same view as `turned_view` of the joints and bones that are known."""
+    picture = np.full((size_px, size_px, 3), 255, np.uint8)
+    hands = np.flatnonzero(known.any(1)).tolist()
+    if hands:
+        placed = _turned(np.where(known[..., None], joints, 0), rel_trans, size_px, degrees, hands)
+        for hand in hands:
+            draw_skeleton(picture, placed[hand, :, :2], known[hand], HAND_COLOURS[hand])
+    return picture
+
+
+def _turned(
+    points: Float[np.ndarray, "2 N 3"],
+    rel_trans: Float[np.ndarray, "3"],
+    size_px: int,
+    degrees: float,
+    hands: Sequence[int],
+) -> Float[np.ndarray, "2 N 3"]:
+    """Wrist-relative points after a turn about the vertical axis, those of `hands` in a square."""
     angle = np.deg2rad(degrees)
     turn = np.array(
         [[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]]
     )
-    placed = (vertices + np.array([[0.0, 0.0, 0.0], rel_trans])[:, None]) @ turn.T
+    placed = (points + np.array([[0.0, 0.0, 0.0], rel_trans])[:, None]) @ turn.T
     shown = placed[list(hands)].reshape(-1, 3)
     low, high = shown.min(0), shown.max(0)
-    scale_px = 0.86 * size_px / max(high[:2] - low[:2])
+    scale_px = 0.86 * size_px / max(*(high[:2] - low[:2]), 1e-6)
     middle = np.array([size_px / 2, size_px / 2, 0.0])
-    placed = (placed - (low + high) / 2) * scale_px + middle
-    return _paint(np.full((size_px, size_px, 3), 255, np.uint8), placed, faces, hands, 1.0)
+    return (placed - (low + high) / 2) * scale_px + middle
 
 
 def _paint(
@@ -136,37 +161,29 @@ def write_picture(path: Path, image: Image) -> None:
         raise OSError(f"cannot write the picture {path}: is the folder there, and the disk full?")
 
 
-def draw_loss_curve(metrics: Path, picture: Path, baselines: Mapping[str, float]) -> None:
-    """Draws the loss of every step and the validation errors beside it.
+def draw_skeleton(
+    image: Image,
+    points_px: Float[np.ndarray, "21 2"],
+    known: Bool[np.ndarray, "21"],
+    colour: Sequence[float],
+    *,
+    seen: Bool[np.ndarray, "21"] | None = None,
+) -> None:
+    """Draws one hand's joints and bones into a picture; joints that are not seen are hollow.
 
     Args:
-      metrics: the run's `metrics.jsonl`.
-      picture: PNG to write.
-      baselines: name → error in mm, drawn as level lines among the validation errors.
+      image: drawn into.
+      points_px: Hand 21 joints.
+      known: which of them, and of the bones between them, are drawn.
+      colour: RGB in [0, 1].
+      seen: which joints are filled; None: all.
     """
-    entries = read_metric_log(metrics)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), constrained_layout=True)
-    steps = [(e["step"], e["train/loss"]) for e in entries if "train/loss" in e]
-    left.plot(*zip(*steps, strict=True), linewidth=0.5, alpha=0.4, color="tab:blue")
-    left.plot(*zip(*_smoothed(steps), strict=True), color="tab:blue")
-    left.set(xlabel="step", ylabel="training loss", yscale="log")
-    names = ("scale_aligned/MPJPE/all", "procrustes/PA-MPJPE/all")
-    for name, colour in zip(names, ("tab:blue", "tab:orange"), strict=True):
-        key = f"validation/{name}"
-        points = [(e["step"], e[key]) for e in entries if key in e]
-        if points:
-            right.plot(*zip(*points, strict=True), marker="o", label=name, color=colour)
-    for name, value in baselines.items():
-        right.axhline(value, linestyle="--", color="grey", label=name)
-    right.set(xlabel="step", ylabel="validation error [mm]", ylim=(0, None))
-    right.legend()
-    figure.savefig(picture, dpi=110)
-    plt.close(figure)
-
-
-def _smoothed(points: Sequence[tuple[float, float]], share: float = 0.05) -> list:
-    """Running mean over a share of all points."""
-    window = max(int(len(points) * share), 1)
-    steps, values = np.array(points).T
-    mean = np.convolve(values, np.ones(window) / window, mode="valid")
-    return list(zip(steps[window - 1 :], mean, strict=True))
+    rgb = tuple(round(255 * part) for part in colour)
+    points = np.rint(np.clip(points_px, -1e4, 1e4)).astype(int).tolist()
+    for joint, name in enumerate(HAND21):
+        parent = 0 if name.endswith("_1") else joint - 1
+        if joint and known[joint] and known[parent]:
+            cv2.line(image, points[parent], points[joint], rgb, 1, cv2.LINE_AA)
+    for joint in np.flatnonzero(known).tolist():
+        thickness = cv2.FILLED if seen is None or seen[joint] else 1
+        cv2.circle(image, points[joint], 3, rgb, thickness, cv2.LINE_AA)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import trimesh
 from jaxtyping import Float, UInt8
 
 from data_pipeline.augmentation import Augmentation, crop, image_to_crop
+from data_pipeline.errors import BadImageError
+from data_pipeline.images import read_photograph
 from er_jax.inside import draw_inside, outputs_to_draw
 from er_jax.mano import HAND21, HANDS, HandModel
 from er_jax.models import ERNet, Prediction
@@ -20,6 +23,8 @@ from er_jax.models.config import BACKBONE_STRIDE
 from er_jax.models.inference import Reconstructor
 from er_jax.pictures import HAND_COLOURS, overlay, side_by_side, turned_view, write_picture
 from er_jax.progress import progress_bar
+
+logger = logging.getLogger(__name__)
 
 # glTF's axes are x right, y up, z towards the viewer; the camera's x right, y down, z forward.
 CAMERA_TO_GLTF = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -52,7 +57,7 @@ def predict_pictures(
     Args:
       net: the trained network.
       hands: both hand models.
-      pictures: files that OpenCV reads.
+      pictures: files of any picture format.
       boxes: x, y, width, height in pixels around both hands, one a picture; None: the whole
         picture.
       output: folder, made if absent.
@@ -62,8 +67,8 @@ def predict_pictures(
       The pictures that were written.
 
     Raises:
-      FileNotFoundError: for a picture that is not there.
-      ValueError: for one that cannot be read, or boxes that are not one a picture or have no area.
+      ValueError: boxes that are not one a picture or have no area; nothing is done.
+      BadImageError: some pictures are missing or cannot be read; all others are done.
     """
     chosen: Sequence[Sequence[float] | None] = boxes or [None] * len(pictures)
     _check(pictures, chosen)
@@ -71,10 +76,16 @@ def predict_pictures(
     collect = outputs_to_draw(net.config) if inside else ()
     reconstruct = Reconstructor(net, hands, collect=collect)
     output.mkdir(parents=True, exist_ok=True)
-    written = []
+    written, left_out = [], []
     with progress_bar("Predicting", len(pictures), "pictures") as bar:
         for path, box, name in zip(pictures, chosen, output_names(pictures), strict=True):
-            image = read_picture(path)
+            bar.advance()
+            try:
+                image = read_photograph(path)
+            except BadImageError as error:
+                logger.error("%s", error)
+                left_out.append(path)
+                continue
             bbox = square_box(box or (0, 0, image.shape[1], image.shape[0]))
             img2bb = image_to_crop(bbox, image.shape[1], _PLAIN, size)
             cropped = crop(image, img2bb, _PLAIN, size)
@@ -84,23 +95,13 @@ def predict_pictures(
             if inside:
                 draw_inside(output / f"{name}_inside.png", cropped, prediction)
             written.append(output / f"{name}.png")
-            bar.advance()
+    if left_out:
+        raise BadImageError(
+            f"{len(left_out)} of {len(pictures)} pictures were left out, see above: "
+            + ", ".join(map(str, left_out[:5]))
+            + (", …" if len(left_out) > 5 else "")
+        )
     return written
-
-
-def read_picture(path: Path) -> UInt8[np.ndarray, "H W 3"]:
-    """A picture file as RGB.
-
-    Raises:
-      FileNotFoundError: if there is no such file.
-      ValueError: if it is no picture that OpenCV reads.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such picture")
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise ValueError(f"{path}: not a picture that OpenCV can read (JPEG, PNG, …), or damaged")
-    return image[..., ::-1]
 
 
 def square_box(box: Sequence[float]) -> Float[np.ndarray, "4"]:

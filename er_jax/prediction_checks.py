@@ -17,6 +17,7 @@ from er_jax.sample_errors import ReconstructedMeshes, Truth
 
 MUCH_BETTER = 0.6  # of the error as it stands
 FAR_OFF = 8.0  # ratio of sizes beyond which only the unit can be wrong
+TOO_NEAR = 300.0  # the same of wrists that are too near, where a poor method may well see them
 _WRIST_TO_TIP = (0, 12)  # Wrist and Middle_4: the length of a hand
 _OPENGL = np.array([1, -1, -1], np.float32)
 
@@ -108,8 +109,10 @@ def _check_lengths(
     _check_unit(predictions, "the hands are", own, true)
 
 
-def _check_unit(predictions: Predictions, what: str, own: float, true: float) -> None:
-    if true / FAR_OFF <= own <= true * FAR_OFF:
+def _check_unit(
+    predictions: Predictions, what: str, own: float, true: float, smaller: float = FAR_OFF
+) -> None:
+    if true / smaller <= own <= true * FAR_OFF:
         return
     power = round(float(np.log10(own / true))) if own > 0 else 0
     units = {3: "millimetres", 2: "centimetres", -3: "kilometres"}
@@ -156,7 +159,7 @@ def _check_rel_trans(
         return float(np.median(np.linalg.norm(vectors, axis=-1)))
 
     if length(own) > 1e-6:  # a constant zero is a poor prediction, and one that can be meant
-        _check_unit(predictions, "the wrists are apart", length(own), length(true))
+        _check_unit(predictions, "the wrists are apart", length(own), length(true), TOO_NEAR)
     as_is, turned = length(own - true), length(own + true)
     if turned < MUCH_BETTER * as_is:
         raise PredictionsError(

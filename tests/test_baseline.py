@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from er_jax.baseline import constant_prediction, mean_hands
+from er_jax.baseline import NoFitsError, constant_prediction, mean_hands, rest_hands
 from er_jax.mano import axis_angle_to_matrix, hand_forward, load_hands
 from er_jax.targets import Targets
 
@@ -80,8 +80,17 @@ def test_mean_of_valid_hands_only_and_independent_of_batching(hands):
     np.testing.assert_allclose(mean.rel_trans, rel_trans[both].mean(0), atol=1e-6)
 
 
-def test_no_fit_of_a_hand_is_an_error(hands):
+def test_a_hand_without_a_fit_stays_at_rest(hands):
     pose, betas, rel_trans, valid = random_batch(2)
     valid[:, 1] = False
-    with pytest.raises(ValueError, match="'left': 0"):
-        mean_hands(hands, [(targets(pose, betas, rel_trans, valid), np.ones(6, bool))])
+    mean = mean_hands(hands, [(targets(pose, betas, rel_trans, valid), np.ones(6, bool))])
+    np.testing.assert_array_equal(mean.rotations[1], rest_hands(hands).rotations[1])
+    np.testing.assert_array_equal(mean.betas[1], 0)
+    np.testing.assert_allclose(mean.betas[0], betas[valid[:, 0], 0].mean(0), atol=1e-6)
+
+
+def test_no_fit_at_all_is_an_error(hands):
+    pose, betas, rel_trans, valid = random_batch(2)
+    nothing = targets(pose, betas, rel_trans, np.zeros_like(valid))
+    with pytest.raises(NoFitsError, match="no MANO parameters"):
+        mean_hands(hands, [(nothing, np.ones(6, bool))])

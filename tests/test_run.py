@@ -17,6 +17,7 @@ import pytest
 import trimesh
 from flax import nnx
 
+from data_pipeline.errors import BadImageError
 from er_jax.annotations import AnnotatedSplit
 from er_jax.evaluation import HEADLINE
 from er_jax.inside import draw_inside, outputs_to_draw
@@ -292,20 +293,37 @@ def test_pictures_of_one_name_are_numbered():
     ("pictures", "boxes", "message"),
     [
         ([], None, "no picture given"),
-        (["nowhere.jpg"], None, "nowhere.jpg: no such picture"),
         (["nowhere.jpg"], [[0, 0, 1, 1]] * 2, "2 boxes for 1 pictures"),
         (["nowhere.jpg"], [[0, 0, 0, 5]], "w and h above zero"),
-        (["text.jpg"], None, "not a picture that OpenCV can read"),
     ],
 )
-def test_pictures_that_cannot_be_predicted(run, tmp_path, monkeypatch, pictures, boxes, message):
+def test_boxes_that_cannot_be_meant(run, tmp_path, pictures, boxes, message):
     config, workdir = run
-    monkeypatch.chdir(tmp_path)
-    Path("text.jpg").write_text("no picture")
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
+    with pytest.raises(ValueError, match=message):
         run_prediction(
             config, workdir, [Path(p) for p in pictures], boxes, tmp_path / "out", step=None
         )
+
+
+def test_pictures_that_cannot_be_read_do_not_keep_the_others(run, raw_dir, tmp_path, caplog):
+    config, workdir = run
+    good = sorted((raw_dir / "images/test").rglob("*.jpg"))[0]
+    data = good.read_bytes()
+    pictures = [tmp_path / name for name in ("text.jpg", "nowhere.jpg", "half.jpg", "good.jpg")]
+    pictures[0].write_text("no picture")
+    pictures[2].write_bytes(data[: len(data) // 2])
+    pictures[3].write_bytes(data)
+    with pytest.raises(BadImageError, match=r"3 of 4 pictures were left out.*text\.jpg"):
+        run_prediction(config, workdir, pictures, None, tmp_path / "out", step=None)
+    for reason in ("text.jpg: not a picture", "nowhere.jpg: no such", "half.jpg: cannot be read"):
+        assert reason in caplog.text
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "good_right.obj",
+        "good_left.obj",
+        "good.glb",
+        "good.json",
+        "good.png",
+    }
 
 
 def test_a_checkpoint_that_is_not_there(run, tmp_path):
@@ -320,7 +338,9 @@ def test_a_validation_metric_that_does_not_exist(run, tmp_path):
     config, _ = run
     other = config.copy_and_resolve_references()
     other.validation.metric = "MPJPE"
-    with pytest.raises(ValueError, match=r"metric='MPJPE': choose one of wrist_aligned/MPJPE/sin"):
+    with pytest.raises(
+        ValueError, match=r"metric='MPJPE': choose one of auto, wrist_aligned/MPJPE/s"
+    ):
         train(other, tmp_path)
 
 

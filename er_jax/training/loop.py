@@ -36,6 +36,7 @@ class Outcome:
     step: int
     speed: Speed  # of this call
     skipped: int  # updates of the whole run
+    metric: str  # of the validation
     scores: tuple[tuple[int, float], ...]  # step and validation score of the whole run
 
 
@@ -122,4 +123,4 @@ def train(
         raise stop.error
     scores = tuple((entry["step"], entry["score"]) for entry in validation.history)
     finished = ended and not validation.is_due(step)
-    return Outcome(finished, step, pace.total, skipped.count, scores)
+    return Outcome(finished, step, pace.total, skipped.count, validation.metric, scores)

@@ -1,15 +1,19 @@
-"""Validation during training: when, on what, and whether it still improves."""
+"""Validation during training: when, on what, by which metric, and whether it still improves."""
 
 import dataclasses
+import logging
 from collections.abc import Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from data_pipeline.errors import DataError
 from er_jax import parallel
+from er_jax.annotations import AnnotatedSplit
 from er_jax.evaluation import HEADLINE, evaluate, make_evaluation_step
 from er_jax.inputs import Split
 from er_jax.mano import HandModel
+from er_jax.methods import measurable
 from er_jax.metric_summary import ERRORS_MM, headline, summarize
 from er_jax.samples_sheet import SamplesSheet
 from er_jax.targets import Batch
@@ -17,9 +21,25 @@ from er_jax.training.metric_log import MetricLog
 from er_jax.training.signals import Stop
 from er_jax.training.state import TrainState
 
+AUTO_METRICS = (
+    "scale_aligned/MPJPE/all",
+    "wrist_aligned/MPJPE/all",
+    "procrustes/PA-MPJPE/all",
+    "scale_aligned/MPVPE/all",
+)
+"""What `config.validation.metric="auto"` takes the first of that the split's annotations allow.
+
+The protocol `scale_aligned` needs MANO fits; annotated joints are enough for the others.
+"""
+
 
 class Validation:
-    """Evaluates on the validation split at the end of epochs and remembers the scores."""
+    """Evaluates on the validation split at the end of epochs and remembers the scores.
+
+    Attributes:
+      metric: path of the error that is the score.
+      history: {"step": int, "score": float} of each validation, oldest first.
+    """
 
     def __init__(
         self, config: ConfigDict, hands: HandModel, epoch_steps: int, log: MetricLog, stop: Stop
@@ -32,14 +52,12 @@ class Validation:
         stop: ends a validation under way, without a score.
 
         Raises:
-          ValueError: config.validation.metric is not the path of an error; lists those that are.
+          ValueError: config.validation.metric is not the path of an error that the validation
+            split's annotations allow; lists those that are.
+          DataError: the dataset has no such split.
         """
-        if config.validation.metric not in ERRORS_MM:
-            raise ValueError(
-                f"config.validation.metric={config.validation.metric!r}: choose one of "
-                + ", ".join(ERRORS_MM)
-            )
-        self.history: list[dict[str, Any]] = []  # {"step": int, "score": float}, oldest first
+        self.metric = _metric(config, hands)
+        self.history: list[dict[str, Any]] = []
         self._settings = config.validation
         self._every_steps = config.validation.every_epochs * epoch_steps
         self._last_step = config.epochs * epoch_steps
@@ -67,17 +85,18 @@ class Validation:
         )
         if self._stop.requested:
             return None
-        if sheet is not None:
-            self._log.picture(step, "validation", sheet.picture())
-        numbers = headline(summarize(errors), [*HEADLINE, self._settings.metric])
+        if sheet is not None and (picture := sheet.picture()) is not None:
+            self._log.picture(step, "validation", picture)
+        numbers = headline(summarize(errors), [*HEADLINE, self.metric])
         self._log.write(
-            step, {f"validation/{name}": value for name, value in numbers.items() if value}
+            step,
+            {f"validation/{name}": value for name, value in numbers.items() if value is not None},
         )
-        score = numbers[self._settings.metric]
+        score = numbers[self.metric]
         if score is None:
             raise ValueError(
-                f"config.validation.metric={self._settings.metric} has no sample in the validation "
-                "split: choose a metric that the split's annotations allow"
+                f"config.validation.metric={self.metric} has no sample in the validation split: "
+                "choose a metric that the split's annotations allow"
             )
         self.history.append({"step": step, "score": score})
         return score
@@ -90,6 +109,31 @@ class Validation:
         if not patience or len(scores) <= patience:
             return False
         return min(scores[-patience:]) > min(scores[:-patience]) - self._settings.improvement
+
+
+def _metric(config: ConfigDict, hands: HandModel) -> str:
+    wanted = config.validation.metric
+    if wanted != "auto" and wanted not in ERRORS_MM:
+        raise ValueError(
+            f"config.validation.metric={wanted!r}: choose one of auto, " + ", ".join(ERRORS_MM)
+        )
+    name = config.data.validation_split
+    split = AnnotatedSplit(config.data_dir, config.data.dataset, name)
+    try:
+        possible = measurable(split, hands)
+    except DataError as error:
+        raise DataError(f"config.data.validation_split={name!r}: {error}") from None
+    chosen = [metric for metric in AUTO_METRICS if metric in possible] if wanted == "auto" else []
+    if wanted == "auto" and chosen:
+        logging.info("Validation is by %s, in mm, on %s", chosen[0], name)
+        return chosen[0]
+    if wanted not in possible:
+        raise ValueError(
+            f"config.validation.metric={wanted!r}: the annotations of split {name!r} do not allow "
+            f"it; they allow {', '.join(possible) or 'none'}. The protocol scale_aligned and MPVPE "
+            "need MANO fits, MRRPE needs both wrists."
+        )
+    return wanted
 
 
 @dataclasses.dataclass(frozen=True)
