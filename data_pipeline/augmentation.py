@@ -40,6 +40,10 @@ class Augmentation:
     flip: bool = False
     colour: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
+    def as_array(self) -> Float[np.ndarray, "3"]:
+        """What targets need to know of it: scale, rotation in degrees, flip."""
+        return np.array([self.scale, self.rotation_degrees, self.flip], np.float32)
+
 
 def draw_augmentation(
     extent: AugmentationRange, *, seed: int, epoch: int, index: int

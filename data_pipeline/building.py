@@ -5,6 +5,7 @@ the end. An interrupted build goes on where it was if the same is asked of the s
 files, and starts afresh otherwise.
 """
 
+import dataclasses
 import fcntl
 import json
 import logging
@@ -23,6 +24,7 @@ from tensorflow_datasets.core.utils import Version
 from data_pipeline.errors import DataError, disk_error
 from data_pipeline.progress import Tracker
 from data_pipeline.records import (
+    ANNOTATIONS,
     BOX_SOURCES,
     BUILDER_VERSION,
     HAND_TYPES,
@@ -132,11 +134,23 @@ def _build_split(
     lengths = [result.records for result in results]
     if not sum(lengths):
         raise DataError(f"Split {split!r}: every record was left out as its image was read.")
+    _save_annotations(work, incomplete / "dataset" / ANNOTATIONS / split, table, results)
     size = sum(result.data_bytes for result in results)
     info = tfds.core.SplitInfo(
         name=split, shard_lengths=lengths, num_bytes=size, filename_template=template
     )
     return info, _split_report(table, plan.counts, results, size)
+
+
+def _save_annotations(
+    work: Path, folder: Path, table: RecordTable, results: Sequence[ShardResult]
+) -> None:
+    """Writes the split's records without their images, in their order, a file a column."""
+    order = np.load(work / "table" / "order.npy")
+    left_out = [row for result in results for row in result.left_out]
+    shutil.rmtree(folder, ignore_errors=True)
+    kept = table.select(order[~np.isin(order, left_out)])
+    dataclasses.replace(kept, image_dir=Path()).save(folder)
 
 
 class _Plan(msgspec.Struct):
@@ -243,7 +257,7 @@ def _check_free_space(needed: float, jobs: Sequence[ShardJob]) -> None:
 def _write_metadata(request: Request, folder: Path, infos: Sequence[tfds.core.SplitInfo]) -> None:
     shards = {str(path) for info in infos for path in info.filepaths}
     for path in folder.iterdir():
-        if str(path) not in shards:  # left half written by an interrupted run
+        if path.is_file() and str(path) not in shards:  # half written by an interrupted run
             path.unlink()
     info = tfds.core.DatasetInfo(
         builder=DatasetIdentity(

@@ -13,6 +13,9 @@ from tensorflow_datasets.proto import tf_example_pb2
 BUILDER_VERSION = "1.1.0"
 """Of the records' fields and of the rules that made them; raise it when either changes."""
 
+ANNOTATIONS = "annotations"
+"""Folder of a built dataset that holds each split's records without their images."""
+
 HAND_TYPES = ("right", "left", "interacting")
 BOX_SOURCES = ("joints", "rootnet", "mesh")
 

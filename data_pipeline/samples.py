@@ -73,32 +73,17 @@ def prepare_sample(
 ) -> dict[str, np.ndarray]:
     """One sample (see `Batch`) without its mask, from a record and how it is to be varied."""
     image = decode_image(record["image"])
-    sample, img2bb = _annotations(record, augmentation, input_size)
-    return sample | {"image": crop(image, img2bb, augmentation, input_size)}
-
-
-def prepare_annotations(record: Mapping[str, Any], input_size: int) -> dict[str, np.ndarray]:
-    """One unvaried sample without its mask and its image, which is not decoded."""
-    sample, _ = _annotations(record, Augmentation(), input_size)
-    return sample
-
-
-def _annotations(
-    record: Mapping[str, Any], augmentation: Augmentation, input_size: int
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The fields of a sample but its image, and `img2bb` in full precision."""
-    width = int(record["image_size_px"][0])
-    img2bb = image_to_crop(record["bbox_px"], width, augmentation, input_size)
+    img2bb = image_to_crop(record["bbox_px"], image.shape[1], augmentation, input_size)
     sample = {
         name: _numeric(value)
         for name, value in record.items()
         if name != "image" and name not in TEXT_FIELDS
     }
-    sample["img2bb"] = img2bb.astype(np.float32)
-    sample["augmentation"] = np.array(
-        [augmentation.scale, augmentation.rotation_degrees, augmentation.flip], np.float32
-    )
-    return sample, img2bb
+    return sample | {
+        "img2bb": img2bb.astype(np.float32),
+        "augmentation": augmentation.as_array(),
+        "image": crop(image, img2bb, augmentation, input_size),
+    }
 
 
 def stack_samples(samples: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:

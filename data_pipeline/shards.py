@@ -52,6 +52,8 @@ class ShardResult(msgspec.Struct):
     data_bytes: int
     dark: int
     bad_images: list[str]
+    left_out: list[int]
+    """Rows of the table whose images were dark or bad."""
     hand_types: list[int]
 
 
@@ -176,7 +178,7 @@ def _write_shard(job: ShardJob, count: Callable[[int], None]) -> ShardResult:
     table = RecordTable.load(Path(job.table_dir))
     order = np.load(Path(job.table_dir) / "order.npy", mmap_mode="r")[job.start : job.stop]
     codec = RecordCodec(record_features(with_vertices="mano_vertices_m" in table.columns))
-    result = ShardResult(0, 0, 0, [], [0, 0, 0])
+    result = ShardResult(0, 0, 0, [], [], [0, 0, 0])
     try:
         with written_whole(path, beside=unfinished, durable=True):
             writer = ArrayRecordWriter(str(unfinished), "group_size:1,uncompressed")
@@ -206,10 +208,12 @@ def _write_record(
         image = read_image_file(table.image_path(row), (width, height))
     except BadImageError as error:
         result.bad_images.append(str(error))
+        result.left_out.append(row)
         _check_bad_images(result.bad_images, job.bad_image_limit)
         return
     if job.dark_below is not None and mean_brightness(image) < job.dark_below:
         result.dark += 1
+        result.left_out.append(row)
         return
     data = codec.encode({**record, "image": image})
     writer.write(data)

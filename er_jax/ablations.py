@@ -20,7 +20,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 from rich.console import Console
 
-from er_jax.annotations import AnnotatedSplit
+from data_pipeline.annotated_split import AnnotatedSplit
 from er_jax.jobs import EXIT_STOPPED, load_trained, prepare, run_training
 from er_jax.mano import load_hands
 from er_jax.methods import baseline_methods, evaluate_methods

@@ -17,7 +17,7 @@ from pathlib import Path
 from absl import app, flags
 from rich.console import Console
 
-from er_jax.annotations import AnnotatedSplit
+from data_pipeline.annotated_split import AnnotatedSplit
 from er_jax.exit_codes import clear_ending
 from er_jax.jobs import prepare
 from er_jax.mano import HandModel, load_hands

@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.logging import RichHandler
 
+from data_pipeline.annotated_split import AnnotatedSplit
 from er_jax import parallel
-from er_jax.annotations import AnnotatedSplit
 from er_jax.compilation import prepare_cpu
 from er_jax.evaluation import print_table
 from er_jax.mano import load_hands

@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from data_pipeline.annotated_split import INPUT_SIZE_PX, AnnotatedSplit, Sample
 from data_pipeline.errors import DataError
-from er_jax.annotations import INPUT_SIZE_PX, AnnotatedSplit, Sample
 from er_jax.baseline import MeanHands, NoFitsError, constant_prediction, mean_hands, rest_hands
 from er_jax.mano import HandModel
 from er_jax.metric_summary import ERRORS_MM, collect, headline, summarize

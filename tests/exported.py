@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from er_jax.annotations import AnnotatedSplit
+from data_pipeline.annotated_split import AnnotatedSplit
 from er_jax.mano import HandModel
 from er_jax.targets import make_targets
 

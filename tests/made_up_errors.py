@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from er_jax.annotations import Labels
+from data_pipeline.annotated_split import Labels
 from er_jax.report.evaluated import evaluated
 from er_jax.sample_errors import PROTOCOLS, HandErrors, SampleErrors, SampleTraits
 

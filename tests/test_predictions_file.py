@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from exported import exported_truth
 
-from er_jax.annotations import AnnotatedSplit
+from data_pipeline.annotated_split import AnnotatedSplit
 from er_jax.mano import load_hands
 from er_jax.methods import evaluate_methods, predictions_method
 from er_jax.metric_summary import summarize

@@ -13,7 +13,7 @@ import pytest
 from exported import exported_truth
 from made_up_errors import FACTS, made_up
 
-from er_jax.annotations import AnnotatedSplit, Labels
+from data_pipeline.annotated_split import AnnotatedSplit, Labels
 from er_jax.evaluate import report_on
 from er_jax.mano import load_hands
 from er_jax.metric_summary import select, summarize

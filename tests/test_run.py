@@ -17,8 +17,8 @@ import pytest
 import trimesh
 from flax import nnx
 
+from data_pipeline.annotated_split import AnnotatedSplit
 from data_pipeline.errors import BadImageError
-from er_jax.annotations import AnnotatedSplit
 from er_jax.evaluation import HEADLINE
 from er_jax.inside import draw_inside, outputs_to_draw
 from er_jax.jobs import (

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from er_jax.annotations import AnnotatedSplit
+from data_pipeline.annotated_split import AnnotatedSplit
 from er_jax.mano import hand_forward, load_hands
 from er_jax.targets import make_targets
 

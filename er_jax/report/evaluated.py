@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from er_jax.annotations import Labels
+from data_pipeline.annotated_split import Labels
 from er_jax.metric_summary import select
 from er_jax.sample_errors import HandErrors, SampleErrors, SampleTraits
 from er_jax.whole_files import written_whole

@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Int
 from ml_collections import ConfigDict
 
+from data_pipeline.annotated_split import AnnotatedSplit
 from data_pipeline.augmentation import Augmentation, crop, image_to_crop
 from er_jax import parallel
-from er_jax.annotations import AnnotatedSplit
 from er_jax.evaluation import evaluate, make_evaluation_step, make_prediction_function
 from er_jax.inputs import Split
 from er_jax.mano import HandModel

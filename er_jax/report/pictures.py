@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from er_jax.annotations import AnnotatedSplit, Sample
+from data_pipeline.annotated_split import AnnotatedSplit, Sample
 from er_jax.cameras import PerspectiveCamera
 from er_jax.mano import HandModel, joints_from_vertices
 from er_jax.pictures import HAND_COLOURS, turned_view

@@ -7,9 +7,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from data_pipeline.annotated_split import AnnotatedSplit
 from data_pipeline.errors import DataError
 from er_jax import parallel
-from er_jax.annotations import AnnotatedSplit
 from er_jax.evaluation import HEADLINE, evaluate, make_evaluation_step
 from er_jax.inputs import Split
 from er_jax.mano import HandModel

@@ -1,0 +1,133 @@
+"""A split's annotations without its pictures: for baselines, predictions files and breakdowns."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_pipeline.augmentation import Augmentation, image_to_crop
+from data_pipeline.datasets import RecordSource, find_dataset
+from data_pipeline.images import decode_image
+from data_pipeline.records import ANNOTATIONS, BOX_SOURCES, TEXT_FIELDS, RecordTable
+
+Sample = dict[str, Any]
+"""A record's numeric fields as numpy arrays, one sample or a batch."""
+
+INPUT_SIZE_PX = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class AnnotatedSplit:
+    """The records of a split in their own order.
+
+    Attributes:
+      data_dir: where the TFDS datasets were built.
+      dataset: `name` or `name/config`.
+      split: such as `test`.
+      batch_size: the last batch is filled up with copies of its last sample, and masked.
+      input_size: side of the crop that `img2bb` maps to, pixels.
+    """
+
+    data_dir: str | Path
+    dataset: str
+    split: str
+    batch_size: int = 64
+    input_size: int = INPUT_SIZE_PX
+
+    def __len__(self) -> int:
+        """Batches in a pass."""
+        return -(-self.sample_count // self.batch_size)
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Batches as `data_pipeline.loader` gives them, but without `image`."""
+        return self._batches(np.arange(self.sample_count))
+
+    def spread(self, count: int) -> Iterator[Sample]:
+        """Batches of at most so many samples, from all over the split."""
+        total = self.sample_count
+        return self._batches(np.linspace(0, total - 1, min(count, total)).astype(int))
+
+    @property
+    def sample_count(self) -> int:
+        return len(self._table)
+
+    @property
+    def sample_ids(self) -> np.ndarray:
+        """Annotation ids in the records' order."""
+        return self.labels.sample_id
+
+    @property
+    def folder(self) -> Path:
+        """The built dataset."""
+        return find_dataset(self.data_dir, self.dataset)
+
+    @functools.cached_property
+    def labels(self) -> "Labels":
+        """What the records say of each sample in words."""
+        capture, name, camera = (
+            np.char.decode(self._table.columns[field][:], "utf-8")
+            for field in ("capture", "seq_name", "camera")
+        )
+        slash = np.where(capture == "", "", "/")
+        return Labels(
+            sample_id=np.asarray(self._table.columns["annotation_id"][:], np.int64),
+            camera=camera,
+            sequence=np.char.add(np.char.add(capture, slash), name),
+            box_source=np.array(BOX_SOURCES)[self._table.columns["bbox_source"][:]],
+        )
+
+    def samples(self, indices: Sequence[int] | np.ndarray) -> Sample:
+        """The numbers of some records on a leading axis, unvaried."""
+        columns = self._table.columns
+        sample = {
+            name: _numeric(column[indices])
+            for name, column in columns.items()
+            if name not in TEXT_FIELDS
+        }
+        plain = Augmentation()
+        boxes = zip(sample["bbox_px"], sample["image_size_px"][:, 0].tolist(), strict=True)
+        affines = [image_to_crop(box, width, plain, self.input_size) for box, width in boxes]
+        sample["img2bb"] = np.array(affines, np.float32)
+        sample["augmentation"] = np.tile(plain.as_array(), (len(affines), 1))
+        return sample
+
+    def picture(self, index: int) -> tuple[np.ndarray, Sample]:
+        """One record's whole picture, RGB, and its numbers without a batch axis."""
+        sample = {name: values[0] for name, values in self.samples([index]).items()}
+        return decode_image(self._source[index]["image"]), sample
+
+    def _batches(self, indices: np.ndarray) -> Iterator[Sample]:
+        for start in range(0, len(indices), self.batch_size):
+            real = indices[start : start + self.batch_size]
+            filled = np.resize(real, self.batch_size)
+            filled[len(real) :] = real[-1]
+            mask = np.arange(self.batch_size) < len(real)
+            yield {**self.samples(filled), "sample_mask": mask}
+
+    @functools.cached_property
+    def _table(self) -> RecordTable:
+        return RecordTable.load(self._source.folder / ANNOTATIONS / self.split)
+
+    @functools.cached_property
+    def _source(self) -> RecordSource:
+        return RecordSource(self.folder, self.split)
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """The words that describe each sample of a split, in the records' order."""
+
+    sample_id: np.ndarray
+    camera: np.ndarray
+    sequence: np.ndarray
+    """`capture/seq_name`."""
+    box_source: np.ndarray
+
+
+def _numeric(values: np.ndarray) -> np.ndarray:
+    """int32, float32 or bool, as the loader has them."""
+    values = np.asarray(values)
+    return values.astype(np.int32) if values.dtype.kind in "iu" else values
