@@ -13,7 +13,7 @@ from data_pipeline.annotated_split import AnnotatedSplit
 from er_jax import parallel
 from er_jax.compilation import prepare_cpu
 from er_jax.evaluation import print_table
-from er_jax.mano import load_hands
+from er_jax.mano import HandModel, load_hands
 from er_jax.methods import MEAN_HANDS, baseline_methods, evaluate_methods
 from er_jax.metric_summary import summarize
 from er_jax.models import ERConfig, ERNet
@@ -29,7 +29,7 @@ from er_jax.samples_sheet import SamplesSheet
 from er_jax.training.checkpoints import Checkpoints
 from er_jax.training.loop import Outcome, train
 from er_jax.training.loss_curve import draw_loss_curve
-from er_jax.training.run_record import check_same_network
+from er_jax.training.run_record import check_same_network, warn_of_other_hands
 from er_jax.training.state import TrainState, create_state, network_of
 from er_jax.whole_files import write_json
 
@@ -97,13 +97,16 @@ def _training_summary(config: ConfigDict, workdir: Path, outcome: Outcome) -> st
     return "\n".join(lines)
 
 
-def load_trained(config: ConfigDict, workdir: Path, step: int | None) -> TrainState:
+def load_trained(
+    config: ConfigDict, workdir: Path, step: int | None, hands: HandModel | None = None
+) -> TrainState:
     """The network of a run's checkpoint.
 
     Args:
       config: must describe the same network.
       workdir: the run's folder.
       step: of the checkpoint; None: the best by validation.
+      hands: that its poses and shapes are for; warns where it was trained with others.
 
     Raises:
       FileNotFoundError: if there is no such checkpoint; names those that are there.
@@ -122,16 +125,22 @@ def load_trained(config: ConfigDict, workdir: Path, step: int | None) -> TrainSt
                     f"{folder} has no checkpoint {'' if step is None else step}; there are "
                     f"{saved or 'none'}. Train first with --mode=train and the same --workdir."
                 )
-            check_same_network(checkpoints.read_run(chosen), config, folder / str(chosen))
+            record = checkpoints.read_run(chosen)
+            check_same_network(record, config, folder / str(chosen))
+            if hands is not None:
+                warn_of_other_hands(record, hands, folder / str(chosen))
             logging.info("Using checkpoint %s", folder / str(chosen))
             return checkpoints.restore_model(chosen, like)
 
     return jax.device_put(parallel.on_first_process(load))
 
 
-def load_network(config: ConfigDict, workdir: Path, step: int | None) -> ERNet:
+def load_network(
+    config: ConfigDict, workdir: Path, step: int | None, hands: HandModel | None = None
+) -> ERNet:
     """The network of a run's checkpoint with its weights, for evaluation; see `load_trained`."""
-    return network_of(ERConfig.from_dict(config.model), load_trained(config, workdir, step))
+    state = load_trained(config, workdir, step, hands)
+    return network_of(ERConfig.from_dict(config.model), state)
 
 
 def run_evaluation(
@@ -164,7 +173,8 @@ def run_evaluation(
     """
     parallel.check_batch_size(config.batch_size)
     name = split or config.data.test_split
-    state, hands = load_trained(config, workdir, step), load_hands(config.mano_dir)
+    hands = load_hands(config.mano_dir)
+    state = load_trained(config, workdir, step, hands)
     trained = int(state.step)
     folder = workdir / "evaluation"
     stem = f"{config.data.dataset.replace('/', '-')}-{name}-{trained}"
@@ -222,7 +232,8 @@ def run_prediction(
     inside: bool = False,
 ) -> None:
     """Reconstructs the hands of some pictures with a checkpoint (see `predict_pictures`)."""
-    net, hands = load_network(config, workdir, step), load_hands(config.mano_dir)
+    hands = load_hands(config.mano_dir)
+    net = load_network(config, workdir, step, hands)
     predict_pictures(net, hands, pictures, boxes, output, inside=inside)
     Console().print(f"Meshes, parameters and pictures are in {output}", soft_wrap=True)
 
@@ -234,7 +245,8 @@ def run_export(config: ConfigDict, workdir: Path, output: Path, *, step: int | N
     `er_jax.models.inference`); `er.safetensors` takes the weights to other frameworks (see
     `er_jax.models.params`).
     """
-    net, hands = load_network(config, workdir, step), load_hands(config.mano_dir)
+    hands = load_hands(config.mano_dir)
+    net = load_network(config, workdir, step, hands)
     output.mkdir(parents=True, exist_ok=True)
     export_program(net, hands, output / "er.stablehlo")
     export_onnx(net, hands, output / "er.onnx")

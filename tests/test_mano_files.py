@@ -1,7 +1,9 @@
 """MANO's files: what is read, what every check says, and conversion to .npz."""
 
+import dataclasses
 import logging
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,16 @@ import pytest
 from official_files import official_pickle, write_official_folder
 
 from er_jax.mano import HandFileError, convert, hand_forward, load_hands
-from er_jax.mano.files import SHAPES, check_hand, read_hand, read_hands
+from er_jax.mano.files import (
+    INTEGER_KEYS,
+    SHAPES,
+    check_hand,
+    fingerprint,
+    read_hand,
+    read_hands,
+)
 from er_jax.mano.stand_in import stand_in_arrays
+from er_jax.report.provenance import hand_model_facts
 
 SHARED = Path(__file__).parents[2] / "shared"
 needs_fixtures = pytest.mark.skipif(not SHARED.exists(), reason="the fixtures are not here")
@@ -84,7 +94,7 @@ def test_files_in_a_subfolder_are_found_and_missing_ones_named(tmp_path):
         load_hands(tmp_path)
     (tmp_path / "models").mkdir()
     write_official_folder(tmp_path / "models")
-    assert load_hands(tmp_path).source == str(tmp_path)
+    assert load_hands(tmp_path).source == "MANO files"
 
 
 def test_the_left_hands_shape_directions_are_mirrored_and_logged_once(tmp_path, caplog):
@@ -128,7 +138,51 @@ def test_converted_files_give_the_same_hands(tmp_path, capsys):
         hand_forward(after, np.ones((2, 10)), pose).vertices,
         hand_forward(before, np.ones((2, 10)), pose).vertices,
     )
-    assert all(len(digest) == 64 for digest in after.sha256)
+    assert hand_model_facts(after) == hand_model_facts(before)
+
+
+def test_memory_layout_does_not_change_the_fingerprint():
+    arrays = {side: stand_in_arrays(side) for side in SIDES}
+    otherwise = {
+        **arrays["right"],
+        "v_template": np.asfortranarray(arrays["right"]["v_template"]),
+        "weights": arrays["right"]["weights"].astype(">f8"),
+        "f": arrays["right"]["f"].astype(np.uint32),
+    }
+    assert fingerprint({**arrays, "right": otherwise}) == fingerprint(arrays)
+
+
+@pytest.mark.parametrize("key", SHAPES)
+def test_a_change_of_any_value_changes_the_fingerprint(key):
+    arrays = {side: stand_in_arrays(side) for side in SIDES}
+    before = fingerprint(arrays)
+    value = arrays["left"][key]
+    index = (0,) * value.ndim
+    value[index] = value[index] + 1 if key in INTEGER_KEYS else np.nextafter(value[index], 1)
+    assert fingerprint(arrays) != before
+
+
+def test_the_fingerprint_is_the_same_on_every_machine():
+    """With another one, runs begun elsewhere or before could not go on."""
+    hands = load_hands(None)
+    assert hand_model_facts(hands) == {
+        "hand_model": "stand-in",
+        "hand_model_sha256": "85eb121aeba6e54e46402cb567931e5f910083b162001fc76393426d1feb6676",
+    }
+    otherwise_rounded = dataclasses.replace(hands, rest_joints=hands.rest_joints * (1 + 1e-6))
+    assert hand_model_facts(otherwise_rounded) == hand_model_facts(hands)
+
+
+def test_conversion_of_the_same_files_gives_the_same_bytes(tmp_path):
+    hand = read_hand(write_official_folder(tmp_path) / "MANO_RIGHT.pkl")
+    reordered = dataclasses.replace(hand, arrays=dict(reversed(hand.arrays.items())))
+    one, other = (
+        convert.write_npz(same, tmp_path / f"{number}.npz").read_bytes()
+        for number, same in enumerate((hand, reordered))
+    )
+    assert one == other
+    with zipfile.ZipFile(tmp_path / "0.npz") as archive:
+        assert {member.date_time for member in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
 def test_conversion_elsewhere_and_of_nothing(tmp_path, capsys):

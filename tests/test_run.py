@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import cv2
 import jax
@@ -16,6 +17,7 @@ import onnxruntime
 import pytest
 import trimesh
 from flax import nnx
+from official_files import write_official_folder
 
 from data_pipeline.annotated_split import AnnotatedSplit
 from data_pipeline.errors import BadImageError
@@ -29,6 +31,7 @@ from er_jax.jobs import (
     run_prediction,
 )
 from er_jax.mano import load_hands
+from er_jax.mano.stand_in import stand_in_arrays
 from er_jax.methods import evaluate_methods, predictions_method
 from er_jax.metric_summary import headline, summarize
 from er_jax.models import ERConfig, ERNet
@@ -332,6 +335,35 @@ def test_a_checkpoint_that_is_not_there(run, tmp_path):
         load_trained(config, workdir, 5)
     with pytest.raises(FileNotFoundError, match="Train first"):
         load_trained(config, tmp_path, None)
+
+
+JOBS = {
+    "eval": lambda config, run, output: run_evaluation(config, run, step=None, split=None),
+    "predict": lambda config, run, output: run_prediction(config, run, [], None, output, step=None),
+    "export": lambda config, run, output: run_export(config, run, output, step=None),
+}
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_other_hands_than_a_run_was_trained_with_are_told(run, tmp_path, monkeypatch, caplog, job):
+    class Loaded(Exception):
+        """A checkpoint's weights would be read now."""
+
+    config, workdir = run
+    other = config.copy_and_resolve_references()
+    larger = stand_in_arrays("left")
+    larger["v_template"] *= 1.01
+    other.mano_dir = str(write_official_folder(tmp_path, larger))
+    monkeypatch.setattr(Checkpoints, "restore_model", Mock(side_effect=Loaded))
+    for used in (config, other):
+        assert "other hands" not in caplog.text
+        with pytest.raises(Loaded):
+            JOBS[job](used, workdir, tmp_path)
+    trained, now = (load_hands(used.mano_dir).sha256[:12] for used in (config, other))
+    assert (
+        f"other hands: stand-in (SHA-256 {trained}…) there, MANO files (SHA-256 {now}…) now"
+        in caplog.text
+    )
 
 
 def test_a_validation_metric_that_does_not_exist(run, tmp_path):

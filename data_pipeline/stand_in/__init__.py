@@ -1,7 +1,8 @@
 """A raw dataset of drawn hands in InterHand2.6M's layout: `python -m data_pipeline.stand_in`.
 
-`scene` places hands, `recording` plans a split, `picture` draws a view of it (`background`, `skin`,
-`forearm`), `annotations` tells it in the dataset's files, `dataset` writes all of it.
+`poses` bends fingers (`skeleton`, `contact`), `scene` places hands, `recording` plans a split,
+`picture` draws a view of it (`background`, `skin`, `forearm`), `annotations` tells it in the
+dataset's files, `dataset` writes all of it.
 """
 
 from data_pipeline.stand_in.dataset import SPLITS, Settings, write_dataset

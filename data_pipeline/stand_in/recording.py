@@ -12,11 +12,11 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from data_pipeline.stand_in.picture import View
+from data_pipeline.stand_in.poses import sample_pose
 from data_pipeline.stand_in.scene import ARRANGEMENTS, Draw, draw_frame, forearm, place
 from data_pipeline.stand_in.skin import HandSurface, Subject, hand_surface, sample_subject
 from er_jax.cameras import PerspectiveCamera
 from er_jax.mano import HandModel, hand_forward
-from er_jax.mano.stand_in import sample_pose
 
 SIZE_PX = (512, 334)
 _CAMERAS = 8

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from er_jax.mano.files import HandFile, HandFileError, read_hands
+from er_jax.mano.files import SHAPES, HandFile, HandFileError, read_hands
 from er_jax.whole_files import written_whole
 
 
@@ -32,9 +32,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def write_npz(hand: HandFile, path: Path) -> Path:
-    """Writes a hand's arrays under MANO's own keys, the left's shape directions as mirrored."""
+    """Writes a hand's arrays under MANO's own keys, the left's shape directions as mirrored.
+
+    The same arrays give the same bytes.
+    """
     with written_whole(path) as beside, beside.open("wb") as stream:
-        np.savez(stream, allow_pickle=False, **hand.arrays)
+        np.savez(stream, allow_pickle=False, **{key: hand.arrays[key] for key in SHAPES})
     return path
 
 

@@ -45,11 +45,10 @@ class HandFileError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class HandFile:
-    """One hand's checked arrays under MANO's own keys, and the SHA-256 of the file."""
+    """One hand's checked arrays under MANO's own keys, and the file they are from."""
 
     path: Path
     arrays: dict[str, np.ndarray]
-    sha256: str
 
 
 def read_hands(mano_dir: Path, suffixes: tuple[str, ...] = (".npz", ".pkl")) -> dict[str, HandFile]:
@@ -99,7 +98,7 @@ def read_hand(path: Path) -> HandFile:
     read = _read_npz if path.suffix == ".npz" else _read_official
     arrays = read(path, data)
     check_hand(arrays, path)
-    return HandFile(path, arrays, hashlib.sha256(data).hexdigest())
+    return HandFile(path, arrays)
 
 
 def check_hand(arrays: Mapping[str, np.ndarray], path: Path | str) -> None:
@@ -130,6 +129,22 @@ def check_hand(arrays: Mapping[str, np.ndarray], path: Path | str) -> None:
     )
     sums = arrays["weights"].sum(axis=1)
     require(np.abs(sums - 1).max() < 1e-5, "weights", "do not sum to 1 at every vertex")
+
+
+def fingerprint(hands: Mapping[str, Mapping[str, np.ndarray]]) -> str:
+    """SHA-256 of both hands' arrays under MANO's own keys, by "right" and "left".
+
+    The same for the pickles and for what `er_jax.mano.convert` makes of them, and on every machine:
+    nothing in it is computed but the mirrored sign of the left hand's shape directions.
+    """
+    digest = hashlib.sha256()
+    for side in HANDS:
+        for key in sorted(SHAPES):
+            dtype = "<i8" if key in INTEGER_KEYS else "<f8"
+            array = hands[side][key].astype(dtype)
+            digest.update(f"{side} {key} {array.shape} {dtype}\n".encode())
+            digest.update(array.tobytes(order="C"))
+    return digest.hexdigest()
 
 
 def _with_mirrored_shape_directions(left: HandFile, right: HandFile) -> HandFile:

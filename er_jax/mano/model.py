@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from er_jax.mano.files import read_hands
+from er_jax.mano.files import fingerprint, read_hands
 from er_jax.mano.joints import HANDS
 from er_jax.mano.stand_in import stand_in_arrays
 
@@ -43,9 +43,9 @@ class HandModel:
     """Principal components of the finger pose, a row each."""
     faces: Int[Array, "*hands 1538 3"]
     source: str = dataclasses.field(metadata={"static": True})
-    """Where the arrays come from: the folder, or "stand-in"."""
-    sha256: tuple[str, str] = dataclasses.field(metadata={"static": True})
-    """Hash of the right and the left hand's file; empty without files."""
+    """Where the arrays come from: "MANO files" or "stand-in"."""
+    sha256: str = dataclasses.field(metadata={"static": True})
+    """Of MANO's arrays, see `er_jax.mano.files.fingerprint`."""
 
     @property
     def both_hands(self) -> bool:
@@ -71,23 +71,14 @@ def load_hands(mano_dir: str | Path | None = None) -> HandModel:
     if mano_dir is None:
         return hand_model({side: stand_in_arrays(side) for side in HANDS}, source="stand-in")
     files = read_hands(Path(mano_dir))
-    return hand_model(
-        {side: files[side].arrays for side in HANDS},
-        source=str(mano_dir),
-        sha256=(files["right"].sha256, files["left"].sha256),
-    )
+    return hand_model({side: files[side].arrays for side in HANDS}, source="MANO files")
 
 
-def hand_model(
-    hands: Mapping[str, Mapping[str, np.ndarray]],
-    *,
-    source: str,
-    sha256: tuple[str, str] = ("", ""),
-) -> HandModel:
+def hand_model(hands: Mapping[str, Mapping[str, np.ndarray]], *, source: str) -> HandModel:
     """The model of both hands from arrays under MANO's own keys, by "right" and "left"."""
     right, left = (_derived(hands[side]) for side in HANDS)
     arrays = {name: jnp.asarray(np.stack([right[name], left[name]])) for name in right}
-    return HandModel(**arrays, source=source, sha256=sha256)
+    return HandModel(**arrays, source=source, sha256=fingerprint(hands))
 
 
 def _derived(mano: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

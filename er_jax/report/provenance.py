@@ -9,20 +9,12 @@ import jax
 import numpy as np
 
 import data_pipeline
-from er_jax.mano import HANDS, HandModel
+from er_jax.mano import HandModel
 
 
-def hand_model_facts(hands: HandModel) -> dict[str, Any]:
-    """Which hand model was evaluated with: files by their hash, arrays by theirs."""
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(hands):
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    files = {side: sha for side, sha in zip(HANDS, hands.sha256, strict=True) if sha}
-    return {
-        "hand_model": "MANO files" if files else "stand-in",
-        "hand_model_files_sha256": files or None,
-        "hand_model_sha256": digest.hexdigest(),
-    }
+def hand_model_facts(hands: HandModel) -> dict[str, str]:
+    """Which hand model was computed with."""
+    return {"hand_model": hands.source, "hand_model_sha256": hands.sha256}
 
 
 def code_facts() -> dict[str, str | None]:

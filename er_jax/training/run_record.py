@@ -102,6 +102,22 @@ def check_same_network(saved: Record, config: ConfigDict, checkpoint: Path) -> N
         )
 
 
+def warn_of_other_hands(saved: Record, hands: HandModel, checkpoint: Path) -> None:
+    """Says so where a checkpoint was trained with another hand model than is used now."""
+    trained, used = saved.get("made_with", {}).get("hands"), hand_model_facts(hands)
+    if trained and trained["hand_model_sha256"] != used["hand_model_sha256"]:
+        there, here = (
+            f"{facts['hand_model']} (SHA-256 {facts['hand_model_sha256'][:12]}…)"
+            for facts in (trained, used)
+        )
+        logging.warning(
+            "Checkpoint %s was trained with other hands: %s there, %s now. Its poses and shapes "
+            "were learnt for the former. --config.mano_dir says which hands to use; without it "
+            "they are the stand-in's.",
+            *(checkpoint, there, here),
+        )
+
+
 def _config_differences(
     saved: Record, now: Record, parts: Sequence[str], free: Set[str]
 ) -> list[str]:

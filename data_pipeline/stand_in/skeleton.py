@@ -13,7 +13,6 @@ from jaxtyping import Float
 
 FINGERS = ("Index", "Middle", "Pinky", "Ring", "Thumb")
 """MANO's order of the fingers; joint 1 + 3·finger + k is the finger's k-th joint."""
-PARENTS = (-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 0, 10, 11, 0, 13, 14)
 
 # Position of the first joint, then for each of the three bones its length, its azimuth (towards
 # the thumb side) and its elevation (towards the back of the hand) in degrees.
@@ -26,7 +25,7 @@ _BONES = {
 }
 _THUMB_ROLL_DEGREES = 52.0
 GIRTH = {"Index": 1.04, "Middle": 1.07, "Pinky": 0.9, "Ring": 1.02, "Thumb": 1.04}
-"""How stout each finger is, relative to the measures in `flesh` and `contact`."""
+"""How stout each finger is, relative to the measures of `contact` and of the drawn flesh."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +51,13 @@ def skeleton() -> Skeleton:
         for k in range(3):
             joint = 1 + 3 * finger + k
             joints[joint] = point
-            frames[joint] = bone_frame(np.radians(azimuths[k]), np.radians(elevations[k]), roll)
+            frames[joint] = _bone_frame(np.radians(azimuths[k]), np.radians(elevations[k]), roll)
             point = point + lengths[k] * frames[joint, :, 0]
         tips[finger] = point
     return Skeleton(joints, tips, frames)
 
 
-def bone_frame(azimuth: float, elevation: float, roll: float) -> Float[np.ndarray, "3 3"]:
+def _bone_frame(azimuth: float, elevation: float, roll: float) -> Float[np.ndarray, "3 3"]:
     """Axes of a bone as columns (along, flexion axis, back); angles in radians.
 
     `roll` turns the back of the finger about the bone, to the thumb side.
@@ -84,11 +83,6 @@ def to_mano_axes(points_mm: Float[np.ndarray, "*any 3"]) -> Float[np.ndarray, "*
     """
     distal, radial, dorsal = np.moveaxis(points_mm, -1, 0)
     return np.stack([-distal, dorsal, radial], axis=-1) * 1e-3
-
-
-def to_mano_position(points_mm: Float[np.ndarray, "*any 3"]) -> Float[np.ndarray, "*any 3"]:
-    """Positions as `to_mano_axes`; MANO's origin lies in the hand's middle, not at the wrist."""
-    return to_mano_axes(points_mm - np.array([95.0, 0.0, 0.0]))
 
 
 def rotation_matrices(vectors: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3 3"]:

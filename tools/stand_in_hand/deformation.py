@@ -3,17 +3,16 @@
 import numpy as np
 from jaxtyping import Float
 
-from er_jax.mano.stand_in.poses import joint_axes
-from er_jax.mano.stand_in.skeleton import (
+from data_pipeline.stand_in.poses import joint_axes
+from data_pipeline.stand_in.skeleton import (
     FINGERS,
-    PARENTS,
     rotation_matrices,
     skeleton,
     to_mano_axes,
-    to_mano_position,
 )
-from er_jax.mano.stand_in.surface import hand_surface
-from er_jax.mano.stand_in.weights import moved_by
+from er_jax.mano import PARENTS
+from tools.stand_in_hand.surface import hand_surface, to_mano_position
+from tools.stand_in_hand.weights import moved_by
 
 SHAPE_NAMES = (
     "size",

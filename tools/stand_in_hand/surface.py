@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from data_pipeline.stand_in.skeleton import FINGERS, skeleton, to_mano_axes
 from er_jax.mano.joints import TIP_VERTICES
-from er_jax.mano.stand_in.cage import END_MM, PALM, hand_cage, subdivide
-from er_jax.mano.stand_in.flesh import hand_flesh
-from er_jax.mano.stand_in.skeleton import FINGERS, skeleton
+from tools.stand_in_hand.cage import END_MM, PALM, hand_cage, subdivide
+from tools.stand_in_hand.flesh import hand_flesh
 
 VERTICES = 778
 
@@ -35,6 +35,11 @@ def hand_surface() -> HandSurface:
     order = _mano_numbering(points, parts, triangles)
     rank = np.argsort(order)
     return HandSurface(points[order], rank[triangles], parts[order])
+
+
+def to_mano_position(points_mm: Float[np.ndarray, "*any 3"]) -> Float[np.ndarray, "*any 3"]:
+    """Positions as `to_mano_axes`; MANO's origin lies in the hand's middle, not at the wrist."""
+    return to_mano_axes(points_mm - np.array([95.0, 0.0, 0.0]))
 
 
 def neighbour_mean(count: int, faces: Int[np.ndarray, "f k"]) -> Float[np.ndarray, "v v"]:

@@ -5,7 +5,8 @@ import functools
 import numpy as np
 from jaxtyping import Float, Int
 
-from er_jax.mano.stand_in.skeleton import FINGERS, GIRTH, PARENTS, skeleton
+from data_pipeline.stand_in.skeleton import FINGERS, GIRTH, skeleton
+from er_jax.mano import PARENTS
 
 # Radius of the flesh around the bones, mm: half the thickness, since soft flesh gives way.
 _FINGER_RADII = (8.6, 8.2, 6.8)

@@ -1,4 +1,4 @@
-"""Draws the stand-in hand in poses and shapes: `python -m er_jax.mano.stand_in.picture OUT.png`.
+"""Draws the stand-in hand in poses and shapes: `python -m tools.stand_in_hand.picture OUT.png`.
 
 A column each; from above: the palm, the thumb's side, the back, the little finger's side.
 """
@@ -11,12 +11,12 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from data_pipeline.stand_in.poses import axis_angle_from, gestures
 from er_jax.mano.layer import hand_forward
 from er_jax.mano.model import HandModel, load_hands
-from er_jax.mano.stand_in.deformation import SHAPE_NAMES
-from er_jax.mano.stand_in.poses import axis_angle_from, gestures
 from er_jax.pictures import sheet
 from er_jax.rendering import Light, Mesh, WeakPerspectiveCamera, render_meshes
+from tools.stand_in_hand.deformation import SHAPE_NAMES
 
 POSES = ("relaxed", "spread", "point", "pinch", "fist", "victory")
 SHAPES = {0: 3.0, 2: 3.0, 4: 3.0, 6: 2.0}

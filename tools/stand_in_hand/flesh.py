@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from er_jax.mano.stand_in.cage import PALM, along_finger
-from er_jax.mano.stand_in.skeleton import FINGERS, GIRTH, skeleton
+from data_pipeline.stand_in.skeleton import FINGERS, GIRTH, skeleton
+from tools.stand_in_hand.cage import PALM, along_finger
 
 _MELT_MM = 2.6
 

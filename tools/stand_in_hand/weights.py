@@ -5,8 +5,9 @@ import functools
 import numpy as np
 from jaxtyping import Float
 
-from er_jax.mano.stand_in.skeleton import FINGERS, PARENTS, skeleton
-from er_jax.mano.stand_in.surface import hand_surface, neighbour_mean
+from data_pipeline.stand_in.skeleton import FINGERS, skeleton
+from er_jax.mano import PARENTS
+from tools.stand_in_hand.surface import hand_surface, neighbour_mean
 
 
 def _smooth_step(x: np.ndarray) -> np.ndarray:

@@ -1,44 +1,18 @@
-"""The stand-in hand under MANO's own keys, with MANO's sizes."""
-
-import functools
+"""The drawn hand under MANO's own keys, with MANO's sizes."""
 
 import numpy as np
 from jaxtyping import Float
 
-from er_jax.mano.stand_in.deformation import pose_directions, shape_directions
-from er_jax.mano.stand_in.poses import axis_angle_from, resting_pose
-from er_jax.mano.stand_in.skeleton import PARENTS, to_mano_axes, to_mano_position
-from er_jax.mano.stand_in.surface import hand_surface
-from er_jax.mano.stand_in.weights import joint_regressor, skinning_weights
+from data_pipeline.stand_in.poses import axis_angle_from, resting_pose
+from data_pipeline.stand_in.skeleton import to_mano_axes
+from er_jax.mano import PARENTS
+from tools.stand_in_hand.deformation import pose_directions, shape_directions
+from tools.stand_in_hand.surface import hand_surface, to_mano_position
+from tools.stand_in_hand.weights import joint_regressor, skinning_weights
 
 
-def stand_in_arrays(side: str) -> dict[str, np.ndarray]:
-    """The stand-in hand as plain arrays under MANO's own keys, metres, float64 and integers.
-
-    v_template (778,3), shapedirs (778,3,10), posedirs (778,3,135), J_regressor (16,778),
-    weights (778,16), f (1538,3), kintree_table (2,16), hands_mean (45), hands_components (45,45).
-    The left hand is the right one mirrored in x.
-
-    Raises:
-        ValueError: `side` is neither "right" nor "left".
-    """
-    if side not in ("right", "left"):
-        raise ValueError(f'side is {side!r}; it must be "right" or "left"')
-    arrays = {key: value.copy() for key, value in _right_hand().items()}
-    if side == "left":
-        turned = np.tile([1.0, -1.0, -1.0], 15)
-        arrays["v_template"][:, 0] *= -1.0
-        arrays["shapedirs"][:, 0] *= -1.0
-        arrays["posedirs"][:, 0] *= -1.0
-        arrays["posedirs"] *= np.tile([1.0, -1.0, -1.0, -1.0, 1.0, 1.0, -1.0, 1.0, 1.0], 15)
-        arrays["f"] = arrays["f"][:, ::-1].copy()
-        arrays["hands_mean"] *= turned
-        arrays["hands_components"] *= turned
-    return arrays
-
-
-@functools.cache
-def _right_hand() -> dict[str, np.ndarray]:
+def right_hand() -> dict[str, np.ndarray]:
+    """The right hand's arrays as `er_jax.mano.stand_in.stand_in_arrays` gives them."""
     surface, weights = hand_surface(), skinning_weights()
     parents = np.array((2**32 - 1, *PARENTS[1:]))
     return {
@@ -49,7 +23,7 @@ def _right_hand() -> dict[str, np.ndarray]:
         "weights": weights,
         "f": surface.faces.astype(np.int64),
         "kintree_table": np.stack([parents, np.arange(16)]),
-        "hands_mean": resting_pose().copy(),
+        "hands_mean": resting_pose(),
         "hands_components": _pose_components(),
     }
 

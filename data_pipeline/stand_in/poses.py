@@ -10,8 +10,8 @@ import functools
 import numpy as np
 from jaxtyping import Float
 
-from er_jax.mano.stand_in.contact import overlap_mm
-from er_jax.mano.stand_in.skeleton import FINGERS, rotation_matrices, skeleton, to_mano_axes
+from data_pipeline.stand_in.contact import overlap_mm
+from data_pipeline.stand_in.skeleton import FINGERS, rotation_matrices, skeleton, to_mano_axes
 
 # Degrees: lower and upper of flexion, towards the thumb side, twist.
 _FINGER_LIMITS = (
@@ -51,16 +51,6 @@ def angle_limits() -> tuple[Float[np.ndarray, "15 3"], Float[np.ndarray, "15 3"]
     ]
     lower, upper = np.moveaxis(np.radians(np.array(limits)), -1, 0)
     return lower, upper
-
-
-def pose_limits() -> tuple[Float[np.ndarray, "15 3"], Float[np.ndarray, "15 3"]]:
-    """(lower, upper) axis-angle of each joint relative to the flat right hand, radians.
-
-    The smallest box around the anatomical limits. The left hand's follow by (x, −y, −z).
-    """
-    lower, upper = angle_limits()
-    ends = np.stack([joint_axes() * lower[:, None], joint_axes() * upper[:, None]])
-    return ends.min(axis=0).sum(axis=-1), ends.max(axis=0).sum(axis=-1)
 
 
 def axis_angle_from(angles: Float[np.ndarray, "*n 15 3"]) -> Float[np.ndarray, "*n 45"]:
@@ -175,8 +165,8 @@ def sample_pose(rng: np.random.Generator, n: int) -> Float[np.ndarray, "n 45"]:
     """Plausible poses of the right hand: axis-angle without the mean, as the layer takes them.
 
     A gesture, drawn part of the way to another one, with unrest in which a finger's joints flex
-    together. What then runs into itself is taken back towards its gesture. For the left hand
-    multiply by (1, −1, −1), joint by joint. `hands_mean` plus a sample is within `pose_limits()`.
+    together, within `angle_limits()`. What then runs into itself is taken back towards its gesture.
+    For the left hand multiply by (1, −1, −1), joint by joint.
     """
     known = np.stack(list(gestures().values()))
     start = known[rng.choice(len(known), size=n, p=[_SHARES[name] for name in gestures()])]

@@ -1,0 +1,1 @@
+"""What the project's own data were made with; nothing that runs imports it."""
