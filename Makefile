@@ -11,9 +11,9 @@ OUT := outputs/demo
 .PHONY: demo test test-slow
 
 demo: $(VENV)/run.ready
-	$(RUN) -m data_pipeline.stand_in --raw_dir=$(OUT)/raw
+	$(RUN) -m data_pipeline.synthetic --raw_dir=$(OUT)/raw
 	$(RUN) -m data_pipeline.build interhand26m --raw_dir=$(OUT)/raw --data_dir=$(OUT)/datasets
-	$(RUN) -m er_jax.demo --raw_dir=$(OUT)/raw --data_dir=$(OUT)/datasets --workdir=$(OUT)/run
+	$(RUN) -m er_jax.commands.demo --raw_dir=$(OUT)/raw --data_dir=$(OUT)/datasets --workdir=$(OUT)/run
 
 test: $(VENV)/test.ready
 	$(VENV)/bin/ruff format --check .

@@ -17,13 +17,14 @@ import time
 from pathlib import Path
 
 from benchmarks.raw_tree import write_raw_tree
-from data_pipeline import build, interhand26m
+from data_pipeline.build import __main__ as build
+from data_pipeline.build.interhand26m import reader
 
 
 def index(raw_dir: str, result: "multiprocessing.Queue[dict[str, float]]") -> None:
     """Indexes the train split in a process of its own, whose peak memory is the index's."""
     started = time.perf_counter()
-    table = interhand26m.read_index(Path(raw_dir), "train").table
+    table = reader.read_index(Path(raw_dir), "train").table
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     result.put({"records": len(table), "seconds": seconds, "peak_gib": peak})

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from benchmarks.raw_tree import write_raw_tree
-from data_pipeline import build
+from data_pipeline.build import __main__ as build
 from data_pipeline.loader import Reading, make_train_loader
 
 BATCH_SIZE = 32

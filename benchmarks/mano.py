@@ -68,8 +68,8 @@ def jax_peer(mano_dir: str | None) -> tuple[Callable, Callable]:
     """Makers of timed calls: (forward, forward+backward) of this project's layer."""
     import jax
 
-    from er_jax.compilation import prepare_cpu
     from er_jax.mano import hand_forward, load_hands
+    from er_jax.utils.xla_cpu import prepare_cpu
 
     prepare_cpu()  # as the commands do
 

@@ -15,9 +15,9 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 
-from er_jax.metric_summary import collect, summarize
-from er_jax.metrics import sample_errors
-from er_jax.sample_errors import INTERACTING, ReconstructedMeshes, Truth
+from er_jax.evaluation.metrics import sample_errors
+from er_jax.evaluation.summary import collect, summarize
+from er_jax.evaluation.types import INTERACTING, ReconstructedMeshes, Truth
 
 INTERHAND_TEST_SAMPLES = 849_160
 

@@ -159,11 +159,11 @@ def jax_cases() -> dict:
     import optax
     from flax import nnx
 
-    from er_jax.compilation import prepare_cpu
+    from er_jax.inference.reconstructor import compiled_with_weights, fold_batch_norms
     from er_jax.mano import load_hands
     from er_jax.models import ERConfig, ERNet
-    from er_jax.models.backbone import make_backbone
-    from er_jax.models.inference import compiled_with_weights, fold_batch_norms
+    from er_jax.models.backbones.select import make_backbone
+    from er_jax.utils.xla_cpu import prepare_cpu
 
     prepare_cpu()
 
@@ -253,9 +253,9 @@ def onnx_cases() -> dict:
     import onnxruntime
     from flax import nnx
 
+    from er_jax.inference.reconstructor import export_onnx
     from er_jax.mano import load_hands
     from er_jax.models import ERConfig, ERNet
-    from er_jax.models.inference import export_onnx
 
     def inference():
         with tempfile.TemporaryDirectory() as folder:

@@ -12,16 +12,16 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from configs.demo import get_config
-from er_jax import parallel
-from er_jax.compilation import prepare_cpu
-from er_jax.inputs import train_loader
 from er_jax.mano import load_hands
 from er_jax.models import ERConfig
-from er_jax.progress import progress_bar
+from er_jax.supervision.loaders import train_loader
 from er_jax.training.loop import steps_in_epoch
-from er_jax.training.optimization import make_optimizer
+from er_jax.training.optimizer import make_optimizer
 from er_jax.training.state import create_state
 from er_jax.training.step import make_train_step
+from er_jax.utils import distributed
+from er_jax.utils.progress import progress_bar
+from er_jax.utils.xla_cpu import prepare_cpu
 
 PRECISIONS = ("float32", "bfloat16")
 LAST = 20  # steps whose mean loss is the loss at the end
@@ -52,17 +52,22 @@ def main() -> None:
 def training_losses(config: ConfigDict, steps: int) -> list[float]:
     """The loss of each of the first steps of a run."""
     hands, data = load_hands(config.mano_dir), train_loader(config)
-    optimizer, learning_rate = make_optimizer(config, steps_in_epoch(data))
+    optimizer, learning_rate = make_optimizer(
+        config.optimizer,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        steps_per_epoch=steps_in_epoch(data),
+    )
     step = make_train_step(config, optimizer, learning_rate)
     state = create_state(ERConfig.from_dict(config.model), optimizer, config.seed)
-    state, hands = parallel.replicate((state, hands))
+    state, hands = distributed.replicate((state, hands))
     losses = []
     with progress_bar(f"Training in {config.model.precision}", steps, "steps") as bar:
         for batch in islice(data, steps):
-            state, metrics = step(state, hands, parallel.shard(batch))
+            state, metrics = step(state, hands, distributed.shard(batch))
             losses.append(metrics["loss"])
             bar.advance()
-    return [float(parallel.first_replica(loss)) for loss in losses]
+    return [float(distributed.first_replica(loss)) for loss in losses]
 
 
 if __name__ == "__main__":

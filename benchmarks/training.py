@@ -18,15 +18,15 @@ import jax
 from ml_collections import ConfigDict
 
 from configs.demo import get_config
-from er_jax import parallel
-from er_jax.compilation import prepare_cpu
-from er_jax.inputs import steps_in_epoch, train_loader
 from er_jax.mano import load_hands
 from er_jax.models import ERConfig
+from er_jax.supervision.loaders import steps_in_epoch, train_loader
 from er_jax.training.loop import train
-from er_jax.training.optimization import make_optimizer
+from er_jax.training.optimizer import make_optimizer
 from er_jax.training.state import create_state
 from er_jax.training.step import make_train_step
+from er_jax.utils import distributed
+from er_jax.utils.xla_cpu import prepare_cpu
 
 
 def main() -> None:
@@ -54,11 +54,16 @@ def bare_step_ms(config: ConfigDict) -> float:
     """Milliseconds of the compiled step over as many steps as an epoch has."""
     loader = train_loader(config)
     epoch_steps = steps_in_epoch(loader)
-    optimizer, learning_rate = make_optimizer(config, epoch_steps)
+    optimizer, learning_rate = make_optimizer(
+        config.optimizer,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        steps_per_epoch=epoch_steps,
+    )
     step = make_train_step(config, optimizer, learning_rate)
     state = create_state(ERConfig.from_dict(config.model), optimizer, config.seed)
-    state, hands = parallel.replicate((state, load_hands(None)))
-    batch = parallel.shard(next(loader))
+    state, hands = distributed.replicate((state, load_hands(None)))
+    batch = distributed.shard(next(loader))
     loader.close()
     state, _ = jax.block_until_ready(step(state, hands, batch))
     started = time.perf_counter()

@@ -1,6 +1,6 @@
 """The network with and without its modules, small enough for many runs on two CPU cores.
 
-    python -m er_jax.ablations --config configs/ablations.py --workdir ABLATIONS \
+    python -m er_jax.commands.ablations --config configs/ablations.py --workdir ABLATIONS \
         --config.run.data_dir=DATASETS
 """
 

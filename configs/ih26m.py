@@ -91,7 +91,7 @@ def get_config() -> ConfigDict:
     config.optimizer.weight_decay = 0.0  # of adamw
     config.optimizer.gradient_clip = 0.0  # largest global norm; 0: none
     config.optimizer.accumulation = 1  # parts of a device's batch, one after the other
-    config.optimizer.average_decay = 0.0  # of a moving average of the weights, which is evaluated
+    config.optimizer.ema_decay = 0.0  # of a moving average of the weights, which is evaluated
     config.optimizer.schedule = "step"
     config.optimizer.decay_epochs = (15, 17)  # of the step schedule
     config.optimizer.decay_factor = 0.1

@@ -1,0 +1,1 @@
+"""From raw dataset folders to batches; of er_jax it imports utils, mano and rendering alone."""

@@ -107,3 +107,39 @@ def mirror_first(img2bb: Float[np.ndarray, "2 3"], image_width: int) -> Float[np
     mirrored[:, 0] = -img2bb[:, 0]
     mirrored[:, 2] = img2bb[:, 2] + img2bb[:, 0] * (image_width - 1)
     return mirrored
+
+
+@dataclasses.dataclass(frozen=True)
+class Crop:
+    """What the network sees of a picture, and the way back.
+
+    Attributes:
+      image: the crop.
+      affine: from pixels of the picture, mirrored already if it is, to pixels of the crop.
+    """
+
+    image: UInt8[np.ndarray, "input_size input_size 3"]
+    affine: Float[np.ndarray, "2 3"]
+
+    @classmethod
+    def of(
+        cls,
+        picture: UInt8[np.ndarray, "height width 3"],
+        bbox_px: Float[np.ndarray, "4"],
+        input_size: int,
+        augmentation: Augmentation | None = None,
+    ) -> "Crop":
+        """Cuts a square box out of a picture, varied where an augmentation is given."""
+        augmentation = augmentation or Augmentation()
+        affine = image_to_crop(bbox_px, picture.shape[1], augmentation, input_size)
+        return cls(crop(picture, affine, augmentation, input_size), affine)
+
+    @property
+    def scale(self) -> float:
+        """Pixels of the crop per pixel of the picture."""
+        return float(np.hypot(*self.affine[:, 0]))
+
+    def to_picture(self, points_px: Float[np.ndarray, "*n 2"]) -> Float[np.ndarray, "*n 2"]:
+        """Points of the crop in pixels of the picture (of the mirrored one, where it was)."""
+        inverse = cv2.invertAffineTransform(np.asarray(self.affine, np.float64))
+        return points_px @ inverse[:, :2].T + inverse[:, 2]

@@ -10,8 +10,8 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from data_pipeline.errors import DataError
 from data_pipeline.records import BUILDER_VERSION, RecordCodec
+from er_jax.utils.errors import DataError
 
 
 def find_dataset(data_dir: str | Path, name: str) -> Path:

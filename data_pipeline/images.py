@@ -9,7 +9,7 @@ import simplejpeg
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
-from data_pipeline.errors import BadImageError
+from er_jax.utils.errors import BadImageError
 
 _JPEG_START = b"\xff\xd8"
 

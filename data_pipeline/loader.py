@@ -16,9 +16,9 @@ import grain
 
 from data_pipeline.augmentation import NO_AUGMENTATION, AugmentationRange
 from data_pipeline.datasets import RecordSource, find_dataset
-from data_pipeline.errors import DataError
 from data_pipeline.samples import Place, PrepareSample, prepare_sample, stack_samples
 from data_pipeline.workers import WorkerBatches
+from er_jax.utils.errors import DataError
 
 __all__ = [
     "Batch",

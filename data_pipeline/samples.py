@@ -13,9 +13,8 @@ from data_pipeline.augmentation import (
     NO_AUGMENTATION,
     Augmentation,
     AugmentationRange,
-    crop,
+    Crop,
     draw_augmentation,
-    image_to_crop,
 )
 from data_pipeline.datasets import RecordSource
 from data_pipeline.images import decode_image
@@ -73,16 +72,16 @@ def prepare_sample(
 ) -> dict[str, np.ndarray]:
     """One sample (see `Batch`) without its mask, from a record and how it is to be varied."""
     image = decode_image(record["image"])
-    img2bb = image_to_crop(record["bbox_px"], image.shape[1], augmentation, input_size)
+    cropped = Crop.of(image, record["bbox_px"], input_size, augmentation)
     sample = {
         name: _numeric(value)
         for name, value in record.items()
         if name != "image" and name not in TEXT_FIELDS
     }
     return sample | {
-        "img2bb": img2bb.astype(np.float32),
+        "img2bb": cropped.affine.astype(np.float32),
         "augmentation": augmentation.as_array(),
-        "image": crop(image, img2bb, augmentation, input_size),
+        "image": cropped.image,
     }
 
 

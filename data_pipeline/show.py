@@ -18,9 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from data_pipeline.arguments import at_least
 from data_pipeline.datasets import RecordSource, find_dataset
-from data_pipeline.errors import DataError
 from data_pipeline.images import decode_image
 from data_pipeline.records import BOX_SOURCES, HAND_TYPES
 from er_jax.mano import (
@@ -31,9 +29,11 @@ from er_jax.mano import (
     joints_from_vertices,
     load_hands,
 )
-from er_jax.pictures import HAND_COLOURS, draw_skeleton
-from er_jax.rendering import Mesh, PerspectiveCamera, render_meshes
-from er_jax.whole_files import written_whole
+from er_jax.rendering.overlays import HAND_COLOURS, draw_skeleton
+from er_jax.rendering.rasterizer import Mesh, PerspectiveCamera, render_meshes
+from er_jax.utils.arguments import at_least
+from er_jax.utils.atomic_write import atomic_write
+from er_jax.utils.errors import DataError
 
 _COLUMNS = 4
 _WIDTH = 512
@@ -142,8 +142,8 @@ def _write_picture(path: Path, picture: UInt8[np.ndarray, "height width 3"]) -> 
     if not cv2.haveImageWriter(str(path)):
         raise DataError(f"{path}: no picture format has this ending. Take .jpg or .png.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as beside:
-        beside.write_bytes(cv2.imencode(path.suffix, picture[..., ::-1])[1].tobytes())
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(cv2.imencode(path.suffix, picture[..., ::-1])[1].tobytes())
 
 
 def _draw_tile(

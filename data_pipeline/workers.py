@@ -14,9 +14,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from data_pipeline.errors import WorkerError
-from data_pipeline.processes import follow_parent
 from data_pipeline.samples import Place, PrepareSample, stack_samples
+from er_jax.utils.errors import WorkerError
+from er_jax.utils.processes import follow_parent
 
 
 class WorkerBatches(Iterator[dict[str, np.ndarray]]):

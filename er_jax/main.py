@@ -22,17 +22,7 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import config_flags
 
-from er_jax import parallel
-from er_jax.exit_codes import clear_ending
-from er_jax.jobs import (
-    EXIT_STOPPED,
-    prepare,
-    run_description,
-    run_evaluation,
-    run_export,
-    run_prediction,
-    run_training,
-)
+# Worker processes import this module anew: what needs JAX is imported where a command begins.
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "the run's config", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run: checkpoints, logs, results")
@@ -68,40 +58,48 @@ def _has_workdir(values: dict[str, str | None]) -> bool:
 
 
 def main(argv: list[str]) -> None:
-    with clear_ending():
-        parallel.join_processes(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value)
+    from er_jax.commands.exit_codes import exit_with_message
+    from er_jax.utils import distributed
+
+    with exit_with_message():
+        distributed.join_processes(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value)
         run(argv)
 
 
 def run(argv: list[str]) -> None:
+    from er_jax.commands import describe, evaluate, exit_codes, export, logs, predict, train
+    from er_jax.utils import distributed
+
     config = CONFIG.value
     if MODE.value == "describe":
-        run_description(config)
+        describe.run_description(config)
         return
     workdir = Path(str(WORKDIR.value))
-    prepare(workdir, keep_programs=MODE.value == "predict")
-    first = parallel.is_first_process()
+    logs.prepare(workdir, keep_programs=MODE.value == "predict")
+    first = distributed.is_first_process()
     match MODE.value:
         case "train":
             first_step, last_step = map(int, PROFILE.value)
-            outcome = run_training(
+            outcome = train.run_training(
                 config, workdir, (first_step, last_step), allow_changes=ALLOW_CHANGES.value
             )
             if not outcome.finished:
-                sys.exit(EXIT_STOPPED)
+                sys.exit(exit_codes.EXIT_STOPPED)
         case "eval":
             file = Path(PREDICTIONS.value) if PREDICTIONS.value else None
-            run_evaluation(config, workdir, step=STEP.value, split=SPLIT.value, predictions=file)
+            evaluate.run_evaluation(
+                config, workdir, step=STEP.value, split=SPLIT.value, predictions=file
+            )
         case "predict" if first:
             boxes = [[float(number) for number in box.split(",")] for box in BOX.value] or None
             output = Path(OUTPUT.value) if OUTPUT.value else workdir / "predictions"
             pictures = [Path(name) for name in [*IMAGES.value, *argv[1:]]]
-            run_prediction(
+            predict.run_prediction(
                 config, workdir, pictures, boxes, output, step=STEP.value, inside=INSIDE.value
             )
         case "export" if first:
             output = Path(OUTPUT.value) if OUTPUT.value else workdir / "export"
-            run_export(config, workdir, output, step=STEP.value)
+            export.run_export(config, workdir, output, step=STEP.value)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import numpy as np
 
 from data_pipeline.annotated_split import AnnotatedSplit
 from er_jax.mano import HandModel
-from er_jax.targets import make_targets
+from er_jax.supervision.targets import make_targets
 
 
 def exported_truth(split: AnnotatedSplit, hands: HandModel) -> tuple[np.ndarray, dict]:

@@ -3,8 +3,8 @@
 import numpy as np
 
 from data_pipeline.annotated_split import Labels
-from er_jax.report.evaluated import evaluated
-from er_jax.sample_errors import PROTOCOLS, HandErrors, SampleErrors, SampleTraits
+from er_jax.evaluation.results import evaluated
+from er_jax.evaluation.types import PROTOCOLS, HandErrors, SampleErrors, SampleTraits
 
 FACTS = {"dataset": "made up", "split": "test", "hand_model_sha256": "0"}
 

@@ -9,10 +9,10 @@ from made_up_errors import FACTS, made_up
 from ml_collections import ConfigDict
 from scipy import stats
 
-from er_jax import ablations
-from er_jax.metric_summary import headline, summarize
+from er_jax.commands import ablations
+from er_jax.evaluation.bootstrap import COMPARED
+from er_jax.evaluation.summary import headline, summarize
 from er_jax.report.ablation import ablation, holm, mean_over_seeds, over_seeds, write_ablation
-from er_jax.report.comparison import COMPARED
 
 VARIANTS = ["full", "poor", "alike"]
 

@@ -9,12 +9,15 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs.tiny import get_config
-from data_pipeline import build
-from data_pipeline.errors import DataError
-from er_jax.jobs import run_evaluation, run_training
+from data_pipeline.build import __main__ as build
+from er_jax.commands.evaluate import run_evaluation
+from er_jax.commands.train import run_training
 from er_jax.mano import load_hands
+from er_jax.models import ERConfig
+from er_jax.supervision.loaders import Split
 from er_jax.training.loss_curve import draw_loss_curve
 from er_jax.training.validation import AUTO_METRICS, Validation
+from er_jax.utils.errors import DataError
 
 HIC = Path(__file__).parents[2] / "shared" / "fixtures" / "hic"
 
@@ -107,17 +110,31 @@ def test_hic_alone(tmp_path):
     assert "mean pose and shape" not in results  # meshes have no pose to take the mean of
 
 
+def validation_of(config: ConfigDict) -> Validation:
+    return Validation(
+        config.validation,
+        ERConfig.from_dict(config.model),
+        config.depth_box_m,
+        Split.of(config, config.data.validation_split),
+        load_hands(None),
+        epoch_steps=1,
+        last_step=1,
+        log=None,  # type: ignore[arg-type]
+        stop=None,  # type: ignore[arg-type]
+    )
+
+
 @pytest.mark.parametrize("metric", ["auto", "wrist_aligned/MRRPE/all"])
 def test_metrics_that_exist(tiny_config, metric):
     tiny_config.validation.metric = metric
-    validation = Validation(tiny_config, load_hands(None), 1, None, None)  # type: ignore[arg-type]
-    assert validation.metric == (AUTO_METRICS[0] if metric == "auto" else metric)
+    expected = AUTO_METRICS[0] if metric == "auto" else metric
+    assert validation_of(tiny_config).metric == expected
 
 
 def test_a_validation_split_that_is_not_there(tiny_config):
     tiny_config.data.validation_split = "validation"
     with pytest.raises(DataError, match=r"config\.data\.validation_split='validation'.*only train"):
-        Validation(tiny_config, load_hands(None), 1, None, None)  # type: ignore[arg-type]
+        validation_of(tiny_config)
 
 
 def test_no_curve_without_a_step(tmp_path):

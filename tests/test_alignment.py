@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from er_jax.alignment import f_score, similarity_align
+from er_jax.evaluation.alignment import f_score, similarity_align
 
 
 def umeyama(source, target, weight):

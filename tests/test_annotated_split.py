@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from tiny_tree import tiny_tree
 
-from data_pipeline import build
 from data_pipeline.annotated_split import AnnotatedSplit
+from data_pipeline.build import __main__ as build
 from data_pipeline.datasets import RecordSource
 from data_pipeline.loader import make_eval_loader
 from data_pipeline.records import BOX_SOURCES

@@ -4,9 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from er_jax.baseline import NoFitsError, constant_prediction, mean_hands, rest_hands
+from er_jax.evaluation.mean_pose import NoFitsError, constant_prediction, mean_hands, rest_hands
 from er_jax.mano import axis_angle_to_matrix, hand_forward, load_hands
-from er_jax.targets import Targets
+from er_jax.supervision.targets import Targets
 
 
 @pytest.fixture(scope="module")

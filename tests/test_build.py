@@ -17,17 +17,18 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 from tiny_tree import jpeg, tiny_tree
 
-from data_pipeline import build, building, shards
+from data_pipeline.build import __main__ as build
+from data_pipeline.build import builder, shards
+from data_pipeline.build.interhand26m.reader import read_index
+from data_pipeline.build.request import REPORT
 from data_pipeline.datasets import RecordSource, find_dataset
-from data_pipeline.errors import DataError
-from data_pipeline.interhand26m import read_index
 from data_pipeline.records import (
     BUILDER_VERSION,
     RecordCodec,
     RecordTable,
     record_features,
 )
-from data_pipeline.request import REPORT
+from er_jax.utils.errors import DataError
 
 CAPTURE = "Capture0/ROM01/cam400260"
 
@@ -313,7 +314,7 @@ def test_an_unfinished_an_unknown_and_an_empty_dataset_are_told_apart(tree_dir, 
 def test_one_build_at_a_time(tree_dir, tmp_path, capsys):
     folder = tmp_path / "interhand26m" / "all"
     folder.mkdir(parents=True)
-    with building._locked(folder / f"{BUILDER_VERSION}.lock"):
+    with builder._locked(folder / f"{BUILDER_VERSION}.lock"):
         assert "Another process is building" in fail(tree_dir, tmp_path, capsys)
 
 
@@ -384,7 +385,8 @@ def test_a_data_dir_that_cannot_be_written(tree_dir, tmp_path, capsys):
 
 _SLOW_BUILD = """
 import sys, time
-from data_pipeline import build, shards
+from data_pipeline.build import __main__ as build
+from data_pipeline.build import shards
 shards.SMALL_SHARD_RECORDS = 8
 write = shards._write_record
 def slowly(*arguments):

@@ -10,7 +10,7 @@ import pytest
 
 KERNELS = """
 from pathlib import Path
-from er_jax.compilation import prepare_cpu
+from er_jax.utils.xla_cpu import prepare_cpu
 prepare_cpu({folder!r} and Path({folder!r}))
 import jax, jax.numpy as jnp
 square = jax.jit(lambda x: x @ x).lower(jnp.ones((512, 512))).compile().as_text()
@@ -19,7 +19,7 @@ print("ynn" in square, "onednn" in square, jax.config.jax_compilation_cache_dir)
 
 MEMORY = """
 import resource
-from er_jax.compilation import prepare_cpu
+from er_jax.utils.xla_cpu import prepare_cpu
 prepare_cpu()
 import jax, jax.numpy as jnp
 program = jax.jit(lambda x: x * 2 + 1)

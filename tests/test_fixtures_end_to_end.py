@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from data_pipeline import build
+from data_pipeline.build import __main__ as build
 
 FIXTURES = Path(__file__).parents[2] / "shared" / "fixtures"
 
@@ -18,16 +18,18 @@ import json, sys
 import jax
 from configs.tiny import get_config
 from er_jax.mano import load_hands
-from er_jax.metric_summary import summarize
+from er_jax.evaluation.summary import summarize
 from er_jax.models import ERConfig
-from er_jax.report.from_checkpoint import evaluate_network
-from er_jax.training.state import create_state
+from er_jax.evaluation.network import TrainedNetwork, evaluate_network
+from er_jax.models.functional import create_weights
+from er_jax.supervision.loaders import Split
 config = get_config()
 config.data_dir, config.data.dataset, config.mano_dir, devices = sys.argv[1:]
 assert jax.device_count() == int(devices)
-state = create_state(ERConfig.from_dict(config.model), None, 0)
-network = evaluate_network(config, "untrained", state, load_hands(config.mano_dir), "test")
-print(json.dumps(summarize(network.errors)))
+net = ERConfig.from_dict(config.model)
+trained = TrainedNetwork("untrained", net, create_weights(net, 0), config.depth_box_m, 0)
+found = evaluate_network(trained, load_hands(config.mano_dir), Split.of(config, "test"))
+print(json.dumps(summarize(found.network.errors)))
 """
 
 

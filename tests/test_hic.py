@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 from tiny_tree import tiny_tree
 
-from data_pipeline import build, show
+from data_pipeline import show
+from data_pipeline.build import __main__ as build
+from data_pipeline.build.hic import read_index, read_mesh
 from data_pipeline.datasets import RecordSource, find_dataset
-from data_pipeline.errors import DataError
-from data_pipeline.hic import read_index, read_mesh
 from data_pipeline.loader import make_eval_loader, make_train_loader
 from data_pipeline.records import BOX_SOURCES
-from er_jax.losses import losses
 from er_jax.mano import HAND21, MANO16, TIP_VERTICES, joints_from_vertices, load_hands
-from er_jax.targets import make_targets
+from er_jax.supervision.losses import losses
+from er_jax.supervision.targets import make_targets
+from er_jax.utils.errors import DataError
 
 SHARED = Path(__file__).parents[2] / "shared"
 WIDTH, HEIGHT = 64, 48
@@ -78,8 +79,8 @@ def write_tree(raw_dir: Path) -> dict:
 
 @pytest.fixture
 def hic_raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("data_pipeline.hic.PRINCPT_PX", (WIDTH / 2, HEIGHT / 2))
-    monkeypatch.setattr("data_pipeline.hic.FOCAL_PX", (300.0, 300.0))
+    monkeypatch.setattr("data_pipeline.build.hic.PRINCPT_PX", (WIDTH / 2, HEIGHT / 2))
+    monkeypatch.setattr("data_pipeline.build.hic.FOCAL_PX", (300.0, 300.0))
     write_tree(tmp_path / "raw")
     return tmp_path / "raw"
 
@@ -181,7 +182,10 @@ def test_page_draws_the_joints_of_its_meshes(hic_raw, tmp_path):
     (left,) = (r for r in map(source.__getitem__, range(2)) if r["annotation_id"] == 1)
     page = show.draw_page([left], load_hands(None)).astype(int)
     annotated = page[: round(512 * HEIGHT / WIDTH)]
-    shown = [(np.abs(annotated - colour).max(axis=2) < 20).sum() for colour in show.COLOURS]
+    shown = [
+        (np.abs(annotated - colour).max(axis=2) < 20).sum()
+        for colour in np.array(show.HAND_COLOURS) * 255
+    ]
     assert shown[1] > 50 > shown[0]
 
 

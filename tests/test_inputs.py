@@ -6,8 +6,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from data_pipeline.datasets import RecordSource, find_dataset
-from data_pipeline.errors import DataError
-from er_jax.inputs import train_loader
+from er_jax.supervision.loaders import train_loader
+from er_jax.utils.errors import DataError
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import pytest
 from tiny_tree import FOCAL, HEIGHT, PRINCPT, WIDTH, TinyTree, annotation_path, tiny_tree
 
 from data_pipeline.boxes import joint_boxes
-from data_pipeline.errors import DataError
-from data_pipeline.interhand26m import read_index, splits_of
+from data_pipeline.build.interhand26m.reader import read_index, splits_of
 from data_pipeline.records import BOX_SOURCES, HAND_TYPES, RecordTable
 from er_jax.mano.joints import HAND21, INTERHAND21
+from er_jax.utils.errors import DataError
 
 SHARED = Path(__file__).parents[2] / "shared"
 RIGHT_WRIST, LEFT_WRIST = 20, 41

@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_tree import HEIGHT, WIDTH, TinyTree, annotation_path, jpeg, tiny_tree
 
-from data_pipeline import build
+from data_pipeline.build import __main__ as build
+from data_pipeline.build.interhand26m.reader import read_index
 from data_pipeline.datasets import RecordSource, find_dataset
-from data_pipeline.errors import BadImageError, DataError
 from data_pipeline.images import decode_image, mean_brightness, read_image_file
-from data_pipeline.interhand26m import read_index
 from data_pipeline.records import RecordTable
+from er_jax.utils.errors import BadImageError, DataError
 
 SHARED = Path(__file__).parents[2] / "shared"
 

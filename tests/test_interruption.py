@@ -12,7 +12,8 @@ import jax
 import numpy as np
 import pytest
 
-from er_jax.jobs import EXIT_STOPPED, load_trained
+from er_jax.commands.exit_codes import EXIT_STOPPED
+from er_jax.training.load import load_trained
 from er_jax.training.metric_log import read_metric_log
 
 INTERRUPTIONS = 10
@@ -82,5 +83,5 @@ def test_stopped_and_killed_it_ends_as_if_nothing_had_happened(
     assert results(rough) == results(calm)
     assert lines(rough) > lines(calm)  # steps were lost to a kill, and done again
     last = int(results(calm)[-1]["step"])
-    states = [load_trained(tiny_config, workdir, last) for workdir in (calm, rough)]
+    states = [load_trained(tiny_config, workdir, last).weights for workdir in (calm, rough)]
     jax.tree.map(np.testing.assert_array_equal, *states)

@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 from tiny_tree import tiny_tree
 
-from data_pipeline import build
 from data_pipeline.augmentation import NO_AUGMENTATION, AugmentationRange, draw_augmentation
+from data_pipeline.build import __main__ as build
 from data_pipeline.datasets import RecordSource, find_dataset
-from data_pipeline.errors import DataError
 from data_pipeline.loader import (
     BatchLoader,
     Reading,
@@ -25,6 +24,7 @@ from data_pipeline.loader import (
     make_train_loader,
 )
 from data_pipeline.samples import prepare_sample
+from er_jax.utils.errors import DataError
 
 TRAIN, TEST = 20, 10
 SIZE = 32
@@ -194,7 +194,7 @@ _EPOCH = """
 import hashlib, json, sys, time
 from pathlib import Path
 from data_pipeline.loader import Reading, make_train_loader
-from er_jax.whole_files import write_json
+from er_jax.utils.atomic_write import write_json
 
 def main(data_dir, place, batches, workers):
     reading = Reading(worker_count=workers)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from test_targets import SHARED, reference_batch, reference_hands  # noqa: F401
 
-from er_jax.losses import LOSS_WEIGHTS, losses
 from er_jax.mano import hand_forward, matrix_to_axis_angle, rotation_6d_to_matrix
 from er_jax.models.heads import project_weakly
-from er_jax.targets import Targets, make_targets
+from er_jax.supervision.losses import LOSS_WEIGHTS, losses
+from er_jax.supervision.targets import Targets, make_targets
 
 
 def reference_losses(hands, batch, expected):

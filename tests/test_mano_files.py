@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from official_files import official_pickle, write_official_folder
 
-from er_jax.mano import HandFileError, convert, hand_forward, load_hands
+from er_jax.mano import HandFileError, convert, hand_forward, hand_model_facts, load_hands
 from er_jax.mano.files import (
     INTEGER_KEYS,
     SHAPES,
@@ -21,7 +21,6 @@ from er_jax.mano.files import (
     read_hands,
 )
 from er_jax.mano.stand_in import stand_in_arrays
-from er_jax.report.provenance import hand_model_facts
 
 SHARED = Path(__file__).parents[2] / "shared"
 needs_fixtures = pytest.mark.skipif(not SHARED.exists(), reason="the fixtures are not here")

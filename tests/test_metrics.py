@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from er_jax.evaluation.metrics import ReconstructedMeshes, sample_errors
+from er_jax.evaluation.summary import collect, select, summarize
 from er_jax.mano import HAND21, INTERHAND21, joint_order, joints_from_vertices, load_hands
-from er_jax.metric_summary import collect, select, summarize
-from er_jax.metrics import ReconstructedMeshes, sample_errors
 
 SHARED = Path(__file__).parents[2] / "shared"
 HAND_TYPES = ("right", "left", "interacting")

@@ -12,9 +12,9 @@ import jax
 import numpy as np
 rank, address = int(sys.argv[1]), sys.argv[2]
 jax.distributed.initialize(address, num_processes=2, process_id=rank)
-from er_jax.metric_summary import across_hosts
+from er_jax.evaluation.summary import across_hosts
 from made_up_errors import made_up
-from er_jax.metric_summary import select, summarize
+from er_jax.evaluation.summary import select, summarize
 whole = made_up(count=25).errors
 mine = select(whole, np.arange(25) % 3 == 0 if rank == 0 else np.arange(25) % 3 != 0)
 together = across_hosts(mine)

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from er_jax.mano import hand_forward, load_hands
 from er_jax.models import ERConfig, ERNet
 from er_jax.models.freezing import Frozen
-from er_jax.models.params import named_variables
+from er_jax.models.weights.import_export import named_variables
 
 TINY = ERConfig(
     backbone="resnet18",

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
+from er_jax.inference.describe import kept_for_backward, measure, parts_of
 from er_jax.mano import load_hands
 from er_jax.models import ERConfig, ERNet
-from er_jax.models.describe import kept_for_backward, measure, parts_of
 
 COMMAND = (sys.executable, "-m", "er_jax.main", "--config=configs/tiny.py", "--mode=describe")
 OPTIONS = ("--config.model.use_deocc=False", "--config.batch_size=2")

@@ -11,17 +11,17 @@ import onnxruntime
 import pytest
 from flax import nnx
 
-from er_jax.mano import load_hands
-from er_jax.models import ERConfig, ERNet
-from er_jax.models.inference import (
+from er_jax.inference.onnx_program import onnx_program
+from er_jax.inference.reconstructor import (
     Reconstructor,
     export_onnx,
     export_program,
     fold_batch_norms,
 )
+from er_jax.mano import load_hands
+from er_jax.models import ERConfig, ERNet
 from er_jax.models.layers import BatchNorm
-from er_jax.models.onnx_program import onnx_program
-from er_jax.models.params import named_variables
+from er_jax.models.weights.import_export import named_variables
 
 SMALL = {
     "input_size": 64,

@@ -7,14 +7,14 @@ import pytest
 from flax import nnx
 from scipy.special import erf, softmax
 
-from er_jax.models.both_hands import BothHands
 from er_jax.models.config import ERConfig
 from er_jax.models.deocc import DeOcc
 from er_jax.models.desim import DeSim
 from er_jax.models.fusejoint import FuseJoint, sample_grid
-from er_jax.models.hand_stream import HandStream, JointHeatmaps, expected_cell, spatial_softmax
 from er_jax.models.heads import Pose, RelativeTranslation, project_weakly
-from er_jax.models.params import named_variables
+from er_jax.models.heatmaps import HandStream, JointHeatmaps, expected_cell, spatial_softmax
+from er_jax.models.per_hand import BothHands
+from er_jax.models.weights.import_export import named_variables
 
 CONFIG = ERConfig(input_size=128, feature_dim=16, heads=4, depth_bins=5)
 BATCH, TOKENS, C = 3, 16, 16

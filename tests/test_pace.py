@@ -2,8 +2,8 @@
 
 import pytest
 
-from er_jax.training import pace as pace_module
-from er_jax.training.pace import Pace
+from er_jax.training import throughput as pace_module
+from er_jax.training.throughput import Pace
 
 
 class Clock:

@@ -8,10 +8,10 @@ import pytest
 from exported import exported_truth
 
 from data_pipeline.annotated_split import AnnotatedSplit
+from er_jax.evaluation.predictions_file import PredictionsError, read_predictions, write_predictions
+from er_jax.evaluation.predictors import evaluate_predictors, file_predictor
+from er_jax.evaluation.summary import summarize
 from er_jax.mano import load_hands
-from er_jax.methods import evaluate_methods, predictions_method
-from er_jax.metric_summary import summarize
-from er_jax.predictions_file import PredictionsError, read_predictions, write_predictions
 
 FACTS = {"method": "exact"}
 
@@ -44,8 +44,8 @@ def test_the_truth_has_no_error(kind, exact, split, hands, tmp_path):
     ids, arrays = exact
     path = tmp_path / "exact.npz"
     write_predictions(path, ids[::-1], {k: v[::-1] for k, v in kind(arrays).items()}, facts=FACTS)
-    method = predictions_method(read_predictions(path), split, hands)
-    (result,) = evaluate_methods([method], split, hands)
+    method = file_predictor(read_predictions(path), split, hands)
+    (result,) = evaluate_predictors([method], split, hands)
     assert result.name == "exact"
     summary = summarize(result.errors)
     for protocol, metric in [("wrist_aligned", "MPVPE"), ("wrist_aligned", "MRRPE")]:
@@ -61,7 +61,7 @@ def test_relative_translation_follows_from_translations(exact, split, hands, tmp
     write_predictions(tmp_path / "bare.npz", ids, without, facts=FACTS)
     bare = read_predictions(tmp_path / "bare.npz")
     assert not bare.has_rel_trans
-    (result,) = evaluate_methods([predictions_method(bare, split, hands)], split, hands)
+    (result,) = evaluate_predictors([file_predictor(bare, split, hands)], split, hands)
     assert summarize(result.errors)["wrist_aligned"]["MRRPE"]["all"] == {"value": None, "count": 0}
 
     rng = np.random.default_rng(0)
@@ -147,7 +147,7 @@ def test_what_cannot_be_meant_is_said(case, exact, split, hands, tmp_path):
     changed = {k: np.asarray(v, np.float32) for k, v in change(kind(arrays)).items()}
     write_predictions(tmp_path / "wrong.npz", ids, changed, facts=FACTS)
     with pytest.raises(PredictionsError, match=f"wrong.npz.*{message}"):
-        predictions_method(read_predictions(tmp_path / "wrong.npz"), split, hands)
+        file_predictor(read_predictions(tmp_path / "wrong.npz"), split, hands)
 
 
 def test_poor_predictions_are_evaluated_all_the_same(exact, split, hands, tmp_path):
@@ -156,8 +156,8 @@ def test_poor_predictions_are_evaluated_all_the_same(exact, split, hands, tmp_pa
     rng = np.random.default_rng(1)
     poor = {k: v + rng.normal(0, 0.3, v.shape) for k, v in parameters_of(arrays).items()}
     write_predictions(tmp_path / "poor.npz", ids, poor, facts=FACTS)
-    method = predictions_method(read_predictions(tmp_path / "poor.npz"), split, hands)
-    (result,) = evaluate_methods([method], split, hands)
+    method = file_predictor(read_predictions(tmp_path / "poor.npz"), split, hands)
+    (result,) = evaluate_predictors([method], split, hands)
     assert summarize(result.errors)["wrist_aligned"]["MPVPE"]["all"]["value"] > 5
 
 
@@ -167,7 +167,7 @@ def test_missing_samples_are_named(exact, split, hands, tmp_path):
     write_predictions(tmp_path / "some.npz", ids[2:], some, facts=FACTS)
     predictions = read_predictions(tmp_path / "some.npz")
     with pytest.raises(PredictionsError, match="no prediction for 2 samples") as error:
-        predictions_method(predictions, split, hands)
+        file_predictor(predictions, split, hands)
     assert all(str(i) in str(error.value) for i in ids[:2])
 
 

@@ -11,22 +11,24 @@ from collections import OrderedDict
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import safetensors
 import safetensors.numpy
 from flax import nnx
 
 from er_jax.models import ERConfig, ERNet
-from er_jax.models.backbone import make_backbone
-from er_jax.models.params import (
+from er_jax.models.backbones.select import make_backbone
+from er_jax.models.functional import network_of
+from er_jax.models.weights.import_export import (
     WeightError,
     export_network,
     import_network,
     load_backbone,
     named_variables,
 )
-from er_jax.models.torch_checkpoint import CheckpointError, read_torch_checkpoint
-from er_jax.training.state import create_state, network_of, with_pretrained_backbone
+from er_jax.models.weights.torch_checkpoint import CheckpointError, read_torch_checkpoint
+from er_jax.training.state import create_state, with_pretrained_backbone
 
 SMALL = ERConfig(
     backbone="resnet18", backbone_width=8, input_size=64, feature_dim=16, heads=2, depth_bins=4
@@ -78,10 +80,12 @@ def test_a_run_starts_from_a_pretrained_backbone(tmp_path, frozen):
     expected = small_backbone()
     load_backbone(expected, path)
     config = dataclasses.replace(SMALL, backbone_weights=str(path), frozen=frozen)
-    fresh = create_state(config, None, seed=0)
+    fresh = create_state(config, optax.sgd(1.0), seed=0)
     started = with_pretrained_backbone(config, fresh)
     assert jax.tree.structure(started) == jax.tree.structure(fresh)
-    before, after = (named_variables(network_of(config, state)) for state in (fresh, started))
+    before, after = (
+        named_variables(network_of(config, state.weights)) for state in (fresh, started)
+    )
     pretrained = {f"backbone.{name}": v for name, v in named_variables(expected).items()}
     for name, variable in after.items():
         np.testing.assert_array_equal(variable, pretrained.get(name, before[name]), err_msg=name)

@@ -12,7 +12,8 @@ import jax
 import numpy as np
 import pytest
 
-from er_jax.jobs import EXIT_STOPPED, load_trained
+from er_jax.commands.exit_codes import EXIT_STOPPED
+from er_jax.training.load import load_trained
 from er_jax.training.metric_log import read_metric_log
 
 
@@ -98,7 +99,10 @@ def test_two_processes_train_as_one_and_one_goes_on_from_their_checkpoint(
     assert len(list((tmp_path / "two/tensorboard").glob("events*"))) == 2  # a start each
     last = len(one)
     for ours, theirs in zip(
-        *(jax.tree.leaves(load_trained(tiny_config, tmp_path / n, last)) for n in ("one", "two")),
+        *(
+            jax.tree.leaves(load_trained(tiny_config, tmp_path / n, last).weights)
+            for n in ("one", "two")
+        ),
         strict=True,
     ):
         assert np.shape(ours) == np.shape(theirs)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from er_jax.cameras import PerspectiveCamera, WeakPerspectiveCamera
-from er_jax.mesh_surface import prepared_surface
-from er_jax.rendering import (
+from er_jax.rendering.cameras import PerspectiveCamera, WeakPerspectiveCamera
+from er_jax.rendering.mesh_surface import prepared_surface
+from er_jax.rendering.rasterizer import (
     Light,
     Mesh,
     render_meshes,

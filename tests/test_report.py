@@ -14,13 +14,13 @@ from exported import exported_truth
 from made_up_errors import FACTS, made_up
 
 from data_pipeline.annotated_split import AnnotatedSplit, Labels
-from er_jax.evaluate import report_on
+from er_jax.commands.compare import report_on
+from er_jax.evaluation.bootstrap import COMPARED, compare, metric_sums
+from er_jax.evaluation.breakdowns import breakdowns
+from er_jax.evaluation.predictions_file import write_predictions
+from er_jax.evaluation.results import evaluated, load_errors, paired, save_errors
+from er_jax.evaluation.summary import select, summarize
 from er_jax.mano import load_hands
-from er_jax.metric_summary import select, summarize
-from er_jax.predictions_file import write_predictions
-from er_jax.report.breakdowns import breakdowns
-from er_jax.report.comparison import COMPARED, compare, metric_sums
-from er_jax.report.evaluated import evaluated, load_errors, paired, save_errors
 from er_jax.report.tables import csv_table, markdown_row
 from er_jax.report.write import write_report
 
@@ -259,7 +259,7 @@ def test_runs_are_compared_by_their_newest_evaluation(data_dir, files, hands, tm
 
 @pytest.mark.slow
 def test_command_line(data_dir, files, tmp_path):
-    command = [sys.executable, "-m", "er_jax.evaluate", f"--data={data_dir}"]
+    command = [sys.executable, "-m", "er_jax.commands.compare", f"--data={data_dir}"]
     command += [f"--predictions={files}/poor.npz", f"--output={tmp_path}/first"]
     subprocess.run(command, check=True)
     command[-2:] = [f"--compare={files}/good.npz", f"{tmp_path}/first/poor.errors.npz"]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from er_jax.models.backbone import make_backbone
+from er_jax.models.backbones.select import make_backbone
 from er_jax.models.config import ERConfig
-from er_jax.models.params import load_backbone
+from er_jax.models.weights.import_export import load_backbone
 
 
 def resnet(name, **options):

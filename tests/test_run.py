@@ -14,37 +14,35 @@ import cv2
 import jax
 import numpy as np
 import onnxruntime
+import optax
 import pytest
 import trimesh
 from flax import nnx
 from official_files import write_official_folder
 
 from data_pipeline.annotated_split import AnnotatedSplit
-from data_pipeline.errors import BadImageError
-from er_jax.evaluation import HEADLINE
-from er_jax.inside import draw_inside, outputs_to_draw
-from er_jax.jobs import (
-    load_network,
-    load_trained,
-    run_evaluation,
-    run_export,
-    run_prediction,
-)
+from er_jax.commands.evaluate import run_evaluation
+from er_jax.commands.export import run_export
+from er_jax.commands.predict import run_prediction
+from er_jax.evaluation.evaluate import HEADLINE
+from er_jax.evaluation.predictions_file import read_predictions
+from er_jax.evaluation.predictors import evaluate_predictors, file_predictor
+from er_jax.evaluation.summary import headline, summarize
+from er_jax.inference.attention_maps import draw_inside, outputs_to_draw
+from er_jax.inference.output_files import output_names
+from er_jax.inference.reconstructor import Reconstructor
 from er_jax.mano import load_hands
 from er_jax.mano.stand_in import stand_in_arrays
-from er_jax.methods import evaluate_methods, predictions_method
-from er_jax.metric_summary import headline, summarize
 from er_jax.models import ERConfig, ERNet
-from er_jax.models.inference import Reconstructor
-from er_jax.models.params import import_network, named_variables
-from er_jax.prediction import output_names
-from er_jax.predictions_file import read_predictions
+from er_jax.models.weights.import_export import import_network, named_variables
 from er_jax.training.checkpoints import Checkpoints
 from er_jax.training.initial_weights import with_initial_weights
+from er_jax.training.load import load_network, load_trained
 from er_jax.training.loop import train
 from er_jax.training.metric_log import read_metric_log
 from er_jax.training.monitor import Monitor
 from er_jax.training.state import create_state
+from er_jax.utils.errors import BadImageError
 
 PNG_SIGNATURE = b"\x89PNG\r\n"
 
@@ -112,8 +110,8 @@ def test_a_stopped_run_goes_on_to_the_very_same_end(run, tmp_path, monkeypatch):
     assert outcomes[2].finished
     assert training_lines(tmp_path) == training_lines(workdir)
     for ours, theirs in zip(
-        jax.tree.leaves(load_trained(config, tmp_path, outcomes[2].step)),
-        jax.tree.leaves(load_trained(config, workdir, outcomes[2].step)),
+        jax.tree.leaves(load_trained(config, tmp_path, outcomes[2].step).weights),
+        jax.tree.leaves(load_trained(config, workdir, outcomes[2].step).weights),
         strict=True,
     ):
         np.testing.assert_array_equal(ours, theirs)
@@ -144,14 +142,14 @@ def test_the_best_checkpoint_is_kept_and_found(run):
         history = checkpoints.read_run(checkpoints.newest_step())["validation"]
         best = min(history, key=lambda entry: entry["score"])["step"]
         assert checkpoints.best_step() == best
-    assert int(load_trained(config, workdir, None).step) == best
+    assert load_trained(config, workdir, None).step == best
 
 
 def test_a_run_starts_from_parts_of_another(run):
     config, workdir = run
     config = config.copy_and_resolve_references()
-    trained = load_trained(config, workdir, None)
-    fresh = create_state(ERConfig.from_dict(config.model), None, seed=1, averaged=True)
+    trained = load_trained(config, workdir, None).weights
+    fresh = create_state(ERConfig.from_dict(config.model), optax.sgd(1.0), seed=1, with_ema=True)
     config.init_from, config.init_parts = str(workdir), ("backbone", "pose.left")
     state = with_initial_weights(config, fresh)
     for part, of in (("backbone", trained), ("desim", fresh)):
@@ -159,7 +157,7 @@ def test_a_run_starts_from_parts_of_another(run):
     assert_equal(state.batch_stats["backbone"], trained.batch_stats["backbone"])
     assert_equal(state.params["pose"]["left"], trained.params["pose"]["left"])
     assert_equal(state.params["pose"]["right"], fresh.params["pose"]["right"])
-    assert_equal(state.average, (state.params, state.batch_stats))
+    assert_equal(state.ema, (state.params, state.batch_stats))
 
     step = int(trained.step)
     config.init_from, config.init_parts = str(workdir / "checkpoints" / str(step)), ("",)
@@ -172,7 +170,7 @@ def test_parts_that_a_checkpoint_does_not_have(run, tmp_path):
     config.init_from, config.init_parts = str(workdir), ("hand_stream", "deocc", "hands_tream")
     config.model.feature_dim, config.model.deocc_depth = 32, 2
     net = ERConfig.from_dict(config.model)
-    other = jax.eval_shape(lambda: create_state(net, None, seed=1))
+    other = jax.eval_shape(lambda: create_state(net, optax.sgd(1.0), seed=1))
     with pytest.raises(ValueError) as error:
         with_initial_weights(config, other)
     assert "shape: hand_stream.right.bn.scale is (16,), not (32,)" in str(error.value)
@@ -201,8 +199,8 @@ def test_evaluation_names_its_numbers_and_draws(run, tmp_path):
         assert error["value"] > 0
     split = AnnotatedSplit(config.data_dir, config.data.dataset, config.data.test_split)
     hands = load_hands(None)
-    method = predictions_method(read_predictions(exported), split, hands, trust=True)
-    again = summarize(evaluate_methods([method], split, hands)[0].errors)
+    method = file_predictor(read_predictions(exported), split, hands, trust=True)
+    again = summarize(evaluate_predictors([method], split, hands)[0].errors)
     here = headline(content["results"]["network"], HEADLINE)
     assert headline(again, HEADLINE) == pytest.approx(here, rel=1e-5)
     assert cv2.imread(str(results.with_suffix(".png"))).shape[1] == 5 * 224
@@ -354,7 +352,7 @@ def test_other_hands_than_a_run_was_trained_with_are_told(run, tmp_path, monkeyp
     larger = stand_in_arrays("left")
     larger["v_template"] *= 1.01
     other.mano_dir = str(write_official_folder(tmp_path, larger))
-    monkeypatch.setattr(Checkpoints, "restore_model", Mock(side_effect=Loaded))
+    monkeypatch.setattr(Checkpoints, "restore_weights", Mock(side_effect=Loaded))
     for used in (config, other):
         assert "other hands" not in caplog.text
         with pytest.raises(Loaded):

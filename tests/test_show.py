@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from tiny_tree import FOCAL, HEIGHT, PRINCPT, WIDTH, tiny_tree
 
-from data_pipeline import build, show
+from data_pipeline import show
+from data_pipeline.build import __main__ as build
 from data_pipeline.datasets import RecordSource, find_dataset
 
 
@@ -29,7 +30,7 @@ def test_page_has_each_sample_twice(built, tmp_path, capsys):
     picture = round(show._WIDTH * HEIGHT / WIDTH)
     assert page.shape == (2 * picture + show._CAPTION + 4, 2 * (show._WIDTH + 4), 3)
     above, below = page[:picture], page[picture : 2 * picture]
-    for hand, colour in enumerate(show.COLOURS):
+    for hand, colour in enumerate(np.array(show.HAND_COLOURS) * 255):
         assert (np.abs(above - colour).max(axis=2) < 40).any(), f"no joint of hand {hand}"
     assert (below != above).any()
 

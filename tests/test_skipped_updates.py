@@ -7,7 +7,7 @@ import pytest
 
 from data_pipeline import samples
 from data_pipeline.augmentation import Augmentation
-from er_jax.inputs import steps_in_epoch, train_loader
+from er_jax.supervision.loaders import steps_in_epoch, train_loader
 from er_jax.training.checkpoints import Checkpoints
 from er_jax.training.loop import train
 from er_jax.training.metric_log import read_metric_log

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from data_pipeline.errors import DataError
-from data_pipeline.stand_in import SPLITS, Settings, dataset, write_dataset
-from data_pipeline.stand_in.__main__ import main
-from data_pipeline.stand_in.picture import draw_view
-from data_pipeline.stand_in.recording import SIZE_PX, Recording, hand_surfaces, record
+from data_pipeline.synthetic import SPLITS, Settings, dataset, write_dataset
+from data_pipeline.synthetic.__main__ import main
+from data_pipeline.synthetic.picture import draw_view
+from data_pipeline.synthetic.recording import SIZE_PX, Recording, hand_surfaces, record
 from er_jax.mano import HAND21, HANDS, INTERHAND21, hand_forward, joint_order, load_hands
+from er_jax.utils.errors import DataError
 
 
 def annotations(raw_dir: Path, split: str, name: str):

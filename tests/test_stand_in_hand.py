@@ -11,7 +11,7 @@ import pytest
 
 import data_pipeline
 import er_jax
-from data_pipeline.stand_in.poses import (
+from data_pipeline.synthetic.poses import (
     angle_limits,
     axis_angle_from,
     gestures,

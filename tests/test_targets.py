@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data_pipeline import build
 from data_pipeline.augmentation import Augmentation
+from data_pipeline.build import __main__ as build
 from data_pipeline.datasets import RecordSource, find_dataset
 from data_pipeline.loader import prepare_sample
 from er_jax.mano import hand_forward, load_hands
-from er_jax.targets import make_targets as make_targets_eagerly
+from er_jax.supervision.targets import make_targets as make_targets_eagerly
 
 make_targets = jax.jit(make_targets_eagerly)
 SHARED = Path(__file__).parents[2] / "shared"

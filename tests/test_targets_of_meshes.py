@@ -8,7 +8,7 @@ import pytest
 
 from data_pipeline.annotated_split import AnnotatedSplit
 from er_jax.mano import hand_forward, load_hands
-from er_jax.targets import make_targets
+from er_jax.supervision.targets import make_targets
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,14 @@ import optax
 import pytest
 
 from configs.tiny import get_config
-from er_jax import parallel
-from er_jax.inputs import train_loader
 from er_jax.mano import load_hands
 from er_jax.models import ERConfig
+from er_jax.supervision.loaders import train_loader
 from er_jax.training.checkpoints import Checkpoints
-from er_jax.training.optimization import make_optimizer
+from er_jax.training.optimizer import make_optimizer
 from er_jax.training.state import TrainState, create_state
 from er_jax.training.step import make_train_step
+from er_jax.utils import distributed
 
 
 def steps_of(config, batches, optimizer, schedule):
@@ -26,14 +26,14 @@ def steps_of(config, batches, optimizer, schedule):
         ERConfig.from_dict(config.model),
         optimizer,
         config.seed,
-        averaged=bool(config.optimizer.average_decay),
+        with_ema=bool(config.optimizer.ema_decay),
     )
-    state, hands = parallel.replicate((state, load_hands(None)))
-    states, metrics = [jax.device_get(parallel.first_replica(state))], []
+    state, hands = distributed.replicate((state, load_hands(None)))
+    states, metrics = [jax.device_get(distributed.first_replica(state))], []
     for batch in batches:
-        state, numbers = step(state, hands, parallel.shard(batch))
-        states.append(jax.device_get(parallel.first_replica(state)))
-        metrics.append(jax.device_get(parallel.first_replica(numbers)))
+        state, numbers = step(state, hands, distributed.shard(batch))
+        states.append(jax.device_get(distributed.first_replica(state)))
+        metrics.append(jax.device_get(distributed.first_replica(numbers)))
     return states, metrics
 
 
@@ -46,7 +46,7 @@ def test_accumulation_and_moving_average(tiny_config):
     config = tiny_config
     config.batch_size = 32
     config.model.frozen = (r".*\.bn\d?\.",)
-    config.optimizer.average_decay = 0.5
+    config.optimizer.ema_decay = 0.5
     batches = [next(train_loader(config)) for _ in range(3)]
     descent = optax.identity(), optax.constant_schedule(1e-2)
     whole, metrics = steps_of(config, batches, *descent)
@@ -62,7 +62,6 @@ def test_accumulation_and_moving_average(tiny_config):
         decay = min(0.5, (1 + step) / (10 + step))
         average = jax.tree.map(lambda a, b, d=decay: d * a + (1 - d) * b, average, state.params)
     assert_close(whole[-1].evaluated().params, average, 1e-6)
-    np.testing.assert_array_equal(whole[0].evaluated().step, 0)
 
 
 @pytest.mark.slow
@@ -86,7 +85,12 @@ def test_dropout_follows_from_the_step(tiny_config):
 def test_an_update_that_is_not_finite_is_skipped(tiny_config):
     batches = [next(train_loader(tiny_config)) for _ in range(2)]
     batches[1]["joint_world_mm"][2, 0, 5] = np.nan
-    optimizer, schedule = make_optimizer(tiny_config, steps_per_epoch=6)
+    optimizer, schedule = make_optimizer(
+        tiny_config.optimizer,
+        epochs=tiny_config.epochs,
+        batch_size=tiny_config.batch_size,
+        steps_per_epoch=6,
+    )
     (_, before, after), metrics = steps_of(tiny_config, batches, optimizer, schedule)
     assert [int(numbers["skipped"]) for numbers in metrics] == [0, 1]
     assert np.isfinite(metrics[0]["loss"])
@@ -105,7 +109,7 @@ def test_a_checkpoint_keeps_the_averages_for_evaluation_and_the_weights_for_trai
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
         saved = checkpoints.restore_newest(state, lambda run, folder: None)
         jax.tree.map(np.testing.assert_array_equal, saved.state, state)
-        model = checkpoints.restore_model(3, state)
+        model = checkpoints.restore_weights(3, state.weights)
     assert_close((model.params, model.batch_stats), average, 0)
 
 
@@ -113,7 +117,12 @@ def test_learning_rate_grows_with_the_batch():
     config = get_config()
     config.optimizer.reference_batch_size = 2 * config.batch_size
     config.optimizer.schedule = "step"
-    _, schedule = make_optimizer(config, steps_per_epoch=10)
+    _, schedule = make_optimizer(
+        config.optimizer,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        steps_per_epoch=10,
+    )
     peak, factor = config.optimizer.learning_rate / 2, config.optimizer.decay_factor
     rates = [float(schedule(step)) for step in (0, 149, 150, 169, 170)]
     expected = [peak, peak, peak * factor, peak * factor, peak * factor**2]
@@ -123,7 +132,12 @@ def test_learning_rate_grows_with_the_batch():
 def test_warm_up_and_cosine():
     config = get_config()
     config.optimizer.warmup_epochs = 0.5
-    _, schedule = make_optimizer(config, steps_per_epoch=20)
+    _, schedule = make_optimizer(
+        config.optimizer,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        steps_per_epoch=20,
+    )
     end = 20 * config.epochs
     rates = np.array([float(schedule(step)) for step in range(end + 1)])
     rising = np.linspace(0, config.optimizer.learning_rate, 11)
@@ -139,7 +153,12 @@ def test_first_step_of_the_optimizers(name):
     config = get_config()
     config.optimizer.name, config.optimizer.weight_decay = name, 0.1
     config.optimizer.gradient_clip = 1.0
-    optimizer, _ = make_optimizer(config, steps_per_epoch=10)
+    optimizer, _ = make_optimizer(
+        config.optimizer,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        steps_per_epoch=10,
+    )
     params, gradients = jnp.array([2.0, -4.0]), jnp.array([300.0, -400.0])
     updates, _ = optimizer.update(gradients, optimizer.init(params), params)
     decay = 0.1 * params if name == "adamw" else 0
@@ -147,6 +166,6 @@ def test_first_step_of_the_optimizers(name):
 
 
 def test_a_batch_that_does_not_divide():
-    parallel.check_batch_size(12, parts=4)
+    distributed.check_batch_size(12, parts=4)
     with pytest.raises(ValueError, match=r"batch_size=10 .* in 4 parts each: use 8 or 12"):
-        parallel.check_batch_size(10, parts=4)
+        distributed.check_batch_size(10, parts=4)

@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from er_jax.whole_files import write_json, written_whole
+from er_jax.utils.atomic_write import atomic_write, write_json
 
 
 def test_a_file_takes_its_place_whole_and_leaves_nothing_beside(tmp_path):
     file = tmp_path / "numbers.json"
     file.write_text("old")
-    with written_whole(file) as beside:
-        beside.write_text("new")
+    with atomic_write(file) as temporary:
+        temporary.write_text("new")
         assert file.read_text() == "old"
     assert file.read_text() == "new"
     assert list(tmp_path.iterdir()) == [file]
@@ -20,8 +20,8 @@ def test_a_file_takes_its_place_whole_and_leaves_nothing_beside(tmp_path):
 def test_a_failure_leaves_the_file_that_was_there(tmp_path):
     file = tmp_path / "numbers.json"
     file.write_text("old")
-    with pytest.raises(RuntimeError), written_whole(file) as beside:
-        beside.write_text("ne")
+    with pytest.raises(RuntimeError), atomic_write(file) as temporary:
+        temporary.write_text("ne")
         raise RuntimeError("disk full")
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
@@ -30,7 +30,7 @@ def test_a_failure_leaves_the_file_that_was_there(tmp_path):
 @pytest.mark.parametrize("durable", [False, True])
 def test_the_place_beside_may_be_named(tmp_path, durable):
     file, place = tmp_path / "numbers.bin", tmp_path / "numbers.17"
-    with written_whole(file, beside=place, durable=durable) as beside:
+    with atomic_write(file, temporary=place, durable=durable) as beside:
         assert beside == place
         place.write_bytes(b"new")
     assert file.read_bytes() == b"new"

@@ -19,13 +19,13 @@ if precision == "float64":
     jnp.float32 = jnp.float64  # type: ignore[misc]  # the project computes in jnp.float32
 
 from configs.tiny import get_config  # noqa: E402
-from er_jax import parallel  # noqa: E402
-from er_jax.inputs import train_loader  # noqa: E402
 from er_jax.mano import load_hands  # noqa: E402
 from er_jax.models import ERConfig  # noqa: E402
-from er_jax.training.optimization import make_optimizer  # noqa: E402
+from er_jax.supervision.loaders import train_loader  # noqa: E402
+from er_jax.training.optimizer import make_optimizer  # noqa: E402
 from er_jax.training.state import create_state  # noqa: E402
 from er_jax.training.step import make_train_step  # noqa: E402
+from er_jax.utils import distributed  # noqa: E402
 
 
 def precise(tree):
@@ -36,25 +36,30 @@ def precise(tree):
 
 
 if others:
-    parallel.join_processes(others[0], int(others[1]), int(others[2]))
+    distributed.join_processes(others[0], int(others[1]), int(others[2]))
 config = get_config()
 config.data_dir, config.batch_size = data_dir, 8
 config.optimizer.learning_rate = 1e-4  # the paper's: Adam makes whole steps of rounded gradients
-optimizer, learning_rate = make_optimizer(config, steps_per_epoch=10)
+optimizer, learning_rate = make_optimizer(
+    config.optimizer,
+    epochs=config.epochs,
+    batch_size=config.batch_size,
+    steps_per_epoch=10,
+)
 loader = train_loader(config)
 batches = [precise(next(loader)) for _ in range(20)]
 start = precise(create_state(ERConfig.from_dict(config.model), optimizer, config.seed))
 hands = precise(load_hands(None))
 for count in map(int, counts.split(",")):  # devices of each process
-    parallel.local_devices = lambda count=count: jax.local_devices()[:count]
+    distributed.local_devices = lambda count=count: jax.local_devices()[:count]
     step = make_train_step(config, optimizer, learning_rate)
-    state, replicas = parallel.replicate((start, hands))
+    state, replicas = distributed.replicate((start, hands))
     losses = []
     for batch in batches:
-        state, metrics = step(state, replicas, parallel.shard(batch))
+        state, metrics = step(state, replicas, distributed.shard(batch))
         assert len(metrics["loss"].addressable_shards) == count
-        losses.append(float(parallel.first_replica(metrics["loss"])))
-    end = jax.device_get(parallel.first_replica(state))
-    if parallel.is_first_process():
+        losses.append(float(distributed.first_replica(metrics["loss"])))
+    end = jax.device_get(distributed.first_replica(state))
+    if distributed.is_first_process():
         leaves = jax.tree.leaves((end.params, end.batch_stats))
         np.savez(Path(output) / f"{count}.npz", np.array(losses), *leaves)

@@ -17,7 +17,7 @@ from er_jax.mano.layer import (
     joints_from_vertices,
     pose_from_components,
 )
-from er_jax.mano.model import HandModel, hand_model, load_hands
+from er_jax.mano.model import HandModel, hand_model, hand_model_facts, load_hands
 from er_jax.mano.rotations import (
     axis_angle_to_matrix,
     matrix_to_6d,
@@ -39,6 +39,7 @@ __all__ = [
     "axis_angle_to_matrix",
     "hand_forward",
     "hand_model",
+    "hand_model_facts",
     "joint_order",
     "joints_from_vertices",
     "load_hands",

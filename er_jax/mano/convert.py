@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from er_jax.mano.files import SHAPES, HandFile, HandFileError, read_hands
-from er_jax.whole_files import written_whole
+from er_jax.utils.atomic_write import atomic_write
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,7 +36,7 @@ def write_npz(hand: HandFile, path: Path) -> Path:
 
     The same arrays give the same bytes.
     """
-    with written_whole(path) as beside, beside.open("wb") as stream:
+    with atomic_write(path) as temporary, temporary.open("wb") as stream:
         np.savez(stream, allow_pickle=False, **{key: hand.arrays[key] for key in SHAPES})
     return path
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from er_jax.mano.joints import HANDS, PARENTS
 from er_jax.mano.pickles import RefusedPickleError, read_pickle, to_array
+from er_jax.utils.errors import DataError
 
 SHAPES = {
     "v_template": (778, 3),
@@ -39,7 +40,7 @@ OTHER_FILES = {
 logger = logging.getLogger(__name__)
 
 
-class HandFileError(ValueError):
+class HandFileError(DataError, ValueError):
     """A model file is absent, unsafe to read or not a hand model; says file, key and rule."""
 
 

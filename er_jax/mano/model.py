@@ -58,6 +58,11 @@ class HandModel:
         return jax.tree.map(lambda x: x[index], self)
 
 
+def hand_model_facts(hands: HandModel) -> dict[str, str]:
+    """Which hand model was computed with."""
+    return {"hand_model": hands.source, "hand_model_sha256": hands.sha256}
+
+
 def load_hands(mano_dir: str | Path | None = None) -> HandModel:
     """Both hands, stacked right then left, in float32 (float64 where JAX is in x64).
 

@@ -9,6 +9,8 @@ from typing import Any, Self
 
 import jax.numpy as jnp
 
+from er_jax.utils.errors import ConfigError
+
 BACKBONE_STRIDE = 32
 JOINTS = 21
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -50,30 +52,30 @@ class ERConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "frozen", tuple(self.frozen))  # a list where JSON was read
         if self.input_size % BACKBONE_STRIDE:
-            raise ValueError(
+            raise ConfigError(
                 f"model.input_size={self.input_size} is not a multiple of {BACKBONE_STRIDE}, "
                 "the backbone's stride"
             )
         if self.backbone_init not in ("normal", "he"):
-            raise ValueError(f"model.backbone_init={self.backbone_init!r}: choose normal or he")
+            raise ConfigError(f"model.backbone_init={self.backbone_init!r}: choose normal or he")
         if self.feature_dim % self.heads:
-            raise ValueError(
+            raise ConfigError(
                 f"model.feature_dim={self.feature_dim} does not divide into "
                 f"model.heads={self.heads} heads"
             )
         if self.precision not in PRECISIONS:
-            raise ValueError(
+            raise ConfigError(
                 f"model.precision={self.precision!r}: choose one of {', '.join(PRECISIONS)}"
             )
         for name in ("desim_depth", "deocc_depth", "fusejoint_depth"):
             if getattr(self, name) < 1:
                 switch = name.replace("depth", "").strip("_")
-                raise ValueError(
+                raise ConfigError(
                     f"model.{name}={getattr(self, name)} is below 1; to leave the module out, "
                     f"set model.use_{switch}=False"
                 )
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"model.dropout={self.dropout} lies outside [0, 1)")
+            raise ConfigError(f"model.dropout={self.dropout} lies outside [0, 1)")
 
     @property
     def grid(self) -> int:
@@ -90,12 +92,12 @@ class ERConfig:
         """Builds the config from a `ConfigDict` or plain dict such as `config.model`.
 
         Raises:
-            ValueError: a key is no field of this class; the message names every such key.
+            ConfigError: a key is no field of this class; the message names every such key.
         """
         fields = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - fields)
         if unknown:
-            raise ValueError(
+            raise ConfigError(
                 f"config.model has no key {', '.join(unknown)}; "
                 f"its keys are {', '.join(sorted(fields))}"
             )

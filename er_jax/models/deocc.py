@@ -6,9 +6,9 @@ from jax import Array
 from jaxtyping import Float
 
 from er_jax.models.attention import SAT
-from er_jax.models.both_hands import BothHands
 from er_jax.models.config import ERConfig
 from er_jax.models.layers import LayerNorm, Linear, normal
+from er_jax.models.per_hand import BothHands
 
 
 class DeOcc(nnx.Module):

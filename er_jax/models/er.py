@@ -10,14 +10,12 @@ from jax import Array
 from jaxtyping import Float
 
 from er_jax.mano import HandModel, hand_forward
-from er_jax.models.backbone import make_backbone
-from er_jax.models.both_hands import BothHands
+from er_jax.models.backbones.select import make_backbone
 from er_jax.models.config import ERConfig
 from er_jax.models.deocc import DeOcc
 from er_jax.models.desim import DeSim
 from er_jax.models.freezing import freeze
 from er_jax.models.fusejoint import FuseJoint, sample_grid
-from er_jax.models.hand_stream import HandStream, JointHeatmaps, expected_cell, spatial_softmax
 from er_jax.models.heads import (
     Pose,
     RelativeTranslation,
@@ -25,6 +23,9 @@ from er_jax.models.heads import (
     project_weakly,
     rotations_to_pose,
 )
+from er_jax.models.heatmaps import HandStream, JointHeatmaps, expected_cell, spatial_softmax
+from er_jax.models.per_hand import BothHands
+from er_jax.utils.errors import ConfigError
 
 
 @jax.tree_util.register_dataclass
@@ -87,7 +88,7 @@ class ERNet(nnx.Module):
             rngs: the source of dropout, needed only in training with `config.dropout` > 0.
 
         Raises:
-            ValueError: a collected name is unknown, or its module switched off.
+            ConfigError: a collected name is unknown, or its module switched off.
         """
         found: dict[str, Array] = {}
 
@@ -140,7 +141,7 @@ class ERNet(nnx.Module):
 def _chosen(found: dict[str, Array], names: Sequence[str]) -> dict[str, Array]:
     unknown = [name for name in names if name not in found]
     if unknown:
-        raise ValueError(
+        raise ConfigError(
             f"cannot collect {', '.join(unknown)}; this network has {', '.join(found)}"
         )
     return {name: found[name] for name in names}

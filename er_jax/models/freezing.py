@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from flax import nnx
 
 from er_jax.models.layers import BatchNorm
+from er_jax.utils.errors import ConfigError
 
 
 class Frozen(nnx.BatchStat):
@@ -25,7 +26,7 @@ def freeze(net: nnx.Module, patterns: Sequence[str]) -> None:
             dotted name, as in `backbone.layer1.0.conv1.kernel` (see `params.named_variables`).
 
     Raises:
-        ValueError: a pattern matches no parameter; the message names the network's parts.
+        ConfigError: a pattern matches no parameter; the message names the network's parts.
     """
     unused = set(patterns)
     parts = set()
@@ -41,7 +42,7 @@ def freeze(net: nnx.Module, patterns: Sequence[str]) -> None:
                 if isinstance(module, BatchNorm):
                     module.frozen = True
     if unused:
-        raise ValueError(
+        raise ConfigError(
             f"model.frozen: {', '.join(sorted(unused))} matches no parameter; parameters' names "
             f"begin with {', '.join(sorted(parts))}"
         )

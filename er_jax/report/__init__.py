@@ -1,1 +1,1 @@
-"""Reports of evaluations: numbers, breakdowns, comparisons, pictures, and where they come from."""
+"""Pages, tables and charts of evaluated predictors; nothing is computed here that others need."""

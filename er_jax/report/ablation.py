@@ -2,10 +2,10 @@
 
 Two things are drawn at random, and each has its interval. Seeds: initial weights, the order of the
 data and its augmentation; a t-interval, paired by seed, says what another training would give.
-Samples: the paired bootstrap of `er_jax.report.comparison`, on errors averaged over the seeds, says
-what other sequences would give. A difference is called one only where both exclude zero, the first
-after Holm's correction for the number of variants ("A simple sequentially rejective multiple test
-procedure", 1979).
+Samples: the paired bootstrap of `er_jax.evaluation.bootstrap`, on errors averaged over the seeds,
+says what other sequences would give. A difference is called one only where both exclude zero, the
+first after Holm's correction for the number of variants ("A simple sequentially rejective multiple
+test procedure", 1979).
 """
 
 import dataclasses
@@ -17,11 +17,12 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from er_jax.metric_summary import headline, summarize
+from er_jax.evaluation.bootstrap import COMPARED, CONFIDENCE, Interval, compare
+from er_jax.evaluation.results import Evaluated, paired
+from er_jax.evaluation.summary import headline, summarize
 from er_jax.report.charts import seeds_chart
-from er_jax.report.comparison import COMPARED, CONFIDENCE, Interval, compare
-from er_jax.report.evaluated import Evaluated, paired
-from er_jax.whole_files import write_json, written_whole
+from er_jax.utils.atomic_write import atomic_write, write_json
+from er_jax.utils.errors import ConfigError
 
 MAIN_METRIC = "scale_aligned/MPJPE/all"
 """What the verdicts are about."""
@@ -83,14 +84,14 @@ def ablation(
         results: of each seed, of each variant.
 
     Raises:
-        ValueError: one seed only; runs of different lengths; or see `paired`.
+        ConfigError: one seed only; runs of different lengths; or see `paired`.
     """
     if len(seeds) < 2:
-        raise ValueError("the spread over seeds needs two of them or more")
+        raise ConfigError("the spread over seeds needs two of them or more")
     every = [result for of_seed in results for result in of_seed]
     steps = {result.provenance["checkpoint_step"] for result in every}
     if len(steps) > 1:
-        raise ValueError(f"the runs cannot be compared: they have {sorted(steps)} steps")
+        raise ConfigError(f"the runs cannot be compared: they have {sorted(steps)} steps")
     matched = iter(paired(every))
     results = [[next(matched) for _ in of_seed] for of_seed in results]
     first = results[0]
@@ -202,8 +203,8 @@ def write_ablation(
 
 
 def _write(path: Path, text: str) -> Path:
-    with written_whole(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     return path
 
 

@@ -15,10 +15,10 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from er_jax.evaluation.bootstrap import Interval
+from er_jax.evaluation.breakdowns import Breakdown
+from er_jax.evaluation.summary import PCK_THRESHOLDS_MM
 from er_jax.mano import HAND21, HANDS, MANO16, HandModel, hand_forward
-from er_jax.metric_summary import PCK_THRESHOLDS_MM
-from er_jax.report.breakdowns import Breakdown
-from er_jax.report.comparison import Interval
 
 _COLOURS = ("#1f6fb4", "#d9772b", "#4b9b57", "#9b59a6", "#8c8c8c", "#b33c3c")
 _SPREAD = {"Index": 0.17, "Ring": -0.17, "Pinky": -0.36}  # radians towards the index's side

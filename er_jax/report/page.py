@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from er_jax.evaluation.bootstrap import CONFIDENCE, FEW_UNITS, Comparison, Interval
+from er_jax.evaluation.breakdowns import METRICS, Breakdown
+from er_jax.evaluation.summary import SUBSETS
+from er_jax.evaluation.types import PROTOCOLS
 from er_jax.mano import HAND21, HANDS, HandModel
-from er_jax.metric_summary import SUBSETS
-from er_jax.report.breakdowns import METRICS, Breakdown
 from er_jax.report.charts import breakdown_chart, draw_hands, hand_chart, pck_chart
-from er_jax.report.comparison import CONFIDENCE, FEW_UNITS, Comparison, Interval
 from er_jax.report.pictures import SamplePicture
 from er_jax.report.tables import PAPER_COLUMNS
-from er_jax.sample_errors import PROTOCOLS
 
 Summaries = Mapping[str, Mapping[str, Any]]
 

@@ -5,9 +5,9 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from er_jax.evaluation.breakdowns import Breakdown
+from er_jax.evaluation.summary import PCK_THRESHOLDS_MM
 from er_jax.mano import HAND21, HANDS
-from er_jax.metric_summary import PCK_THRESHOLDS_MM
-from er_jax.report.breakdowns import Breakdown
 
 PAPER_COLUMNS = {
     "scale_aligned/MPJPE/all": "MPJPE (scale)",

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from er_jax.evaluation.bootstrap import Comparison, compare
+from er_jax.evaluation.breakdowns import breakdowns
+from er_jax.evaluation.results import Evaluated, file_name, save_errors
+from er_jax.evaluation.summary import PCK_THRESHOLDS_MM, summarize
 from er_jax.mano import HandModel
-from er_jax.metric_summary import PCK_THRESHOLDS_MM, summarize
-from er_jax.report.breakdowns import breakdowns
-from er_jax.report.comparison import Comparison, compare
-from er_jax.report.evaluated import Evaluated, file_name, save_errors
 from er_jax.report.page import html_page
 from er_jax.report.pictures import SamplePicture
 from er_jax.report.tables import csv_table, markdown_row
-from er_jax.whole_files import write_json, written_whole
+from er_jax.utils.atomic_write import atomic_write, write_json
 
 PAGE, NUMBERS, TABLE, ROW = "report.html", "numbers.json", "numbers.csv", "row.md"
 
@@ -90,6 +90,6 @@ def _plain(comparison: Comparison | None) -> Any:
 
 
 def _write(path: Path, text: str) -> Path:
-    with written_whole(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     return path

@@ -1,1 +1,1 @@
-"""Training: state, step, loop, optimizer, checkpoints, and the log of metrics."""
+"""How a network learns: state, step, loop, optimizer, checkpoints, logs; no report is made here."""

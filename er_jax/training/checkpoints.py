@@ -19,14 +19,18 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from er_jax import parallel
+from er_jax.models.functional import NetworkWeights
 from er_jax.training.state import TrainState
+from er_jax.utils import distributed
+from er_jax.utils.errors import UserError
 
 Tree = Any
 
 
-class CheckpointError(Exception):
+class CheckpointError(UserError):
     """A checkpoint cannot be written or read; the message names it, the reason and the remedy."""
+
+    exit_code = 74  # EX_IOERR
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,13 +47,13 @@ class Checkpoints:
 
     Saving goes on in the background; leaving the `with` block waits for it. A checkpoint gets its
     name only when it is complete, so that a killed run leaves none that is not. Of several
-    processes the first one saves; it alone may read (see `parallel.on_first_process`).
+    processes the first one saves; it alone may read (see `distributed.on_first_process`).
     """
 
     def __init__(self, folder: Path, *, keep: int = 2, read_only: bool = False):
         self.folder = folder.resolve()
         self._manager: Any = None
-        if parallel.is_first_process():
+        if distributed.is_first_process():
             self._manager = _open(self.folder, keep, read_only)
 
     def __enter__(self) -> Self:
@@ -151,20 +155,14 @@ class Checkpoints:
             )
         return None
 
-    def restore_model(self, step: int, like: TrainState) -> TrainState:
-        """The parameters and batch statistics saved at a step, without what only training needs.
+    def restore_weights(self, step: int, like: NetworkWeights) -> NetworkWeights:
+        """The weights to evaluate that were saved at a step.
 
         Raises:
           CheckpointError: they cannot be read.
         """
         items = self._read(step, model=ocp.args.StandardRestore(_model_item(_on_host(like))))
-        model = items.model
-        return TrainState(
-            step=jnp.asarray(step, jnp.int32),
-            params=model["params"],
-            batch_stats=model["batch_stats"],
-            optimizer=(),
-        )
+        return NetworkWeights(**items.model)
 
     def read_model(self, step: int) -> Tree:
         """Parameters and batch statistics saved at a step, of whatever network, as nested dicts."""
@@ -185,7 +183,7 @@ class Checkpoints:
         like = _on_host(like)
         items = self._read(
             step,
-            model=ocp.args.StandardRestore(_model_item(like)),
+            model=ocp.args.StandardRestore(_model_item(like.weights)),
             optimizer=ocp.args.StandardRestore(_optimizer_item(like)),
             data=ocp.args.JsonRestore(),
         )
@@ -195,8 +193,8 @@ class Checkpoints:
             step=jnp.asarray(step, jnp.int32),
             params=trained["params"],
             batch_stats=trained["batch_stats"],
-            optimizer=items.optimizer["state"],
-            average=evaluated if like.average else (),
+            opt_state=items.optimizer["state"],
+            ema=evaluated if like.ema else (),
         )
         return state, items.data
 
@@ -261,18 +259,18 @@ def _open(folder: Path, keep: int, read_only: bool) -> ocp.CheckpointManager:
     )
 
 
-def _model_item(state: TrainState) -> Tree:
-    return {"params": state.params, "batch_stats": state.batch_stats}
+def _model_item(weights: NetworkWeights) -> Tree:
+    return {"params": weights.params, "batch_stats": weights.batch_stats}
 
 
 def _optimizer_item(state: TrainState) -> Tree:
-    trained = {"trained": _model_item(state)} if state.average else {}
-    return {"state": state.optimizer} | trained
+    trained = {"trained": _model_item(state.weights)} if state.ema else {}
+    return {"state": state.opt_state} | trained
 
 
-def _on_host(state: TrainState) -> TrainState:
+def _on_host(tree: Tree) -> Tree:
     """Host arrays of the same shapes, of any content: Orbax then restores to the host."""
-    return jax.tree.map(lambda x: np.empty(x.shape, x.dtype), state)
+    return jax.tree.map(lambda x: np.empty(x.shape, x.dtype), tree)
 
 
 def _first_line(error: Exception) -> str:

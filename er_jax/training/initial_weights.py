@@ -1,6 +1,5 @@
 """The weights that a new run starts from: a pretrained backbone, another run, or parts of it."""
 
-import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,8 +10,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from er_jax.models import ERConfig
+from er_jax.models.functional import NetworkWeights
 from er_jax.training.checkpoints import Checkpoints
-from er_jax.training.state import TrainState, with_pretrained_backbone
+from er_jax.training.state import TrainState, with_pretrained_backbone, with_weights
+from er_jax.utils.errors import ConfigError, NotFoundError
 
 Tree = Any
 
@@ -24,8 +25,8 @@ def with_initial_weights(config: ConfigDict, state: TrainState) -> TrainState:
     parts that `config.init_parts` names.
 
     Raises:
-      FileNotFoundError: there is no such checkpoint.
-      ValueError: it has not all that is asked for; names every weight that is missing or of
+      NotFoundError: there is no such checkpoint.
+      ConfigError: it has not all that is asked for; names every weight that is missing or of
         another shape, and every pattern that no weight's name begins with.
       WeightError, CheckpointError: see `load_backbone`.
     """
@@ -34,23 +35,22 @@ def with_initial_weights(config: ConfigDict, state: TrainState) -> TrainState:
         return state
     checkpoint, saved = _read(Path(config.init_from))
     weights = state.params, state.batch_stats
-    params, batch_stats = _chosen(weights, saved, tuple(config.init_parts), checkpoint)
-    average = (params, batch_stats) if state.average else ()
-    return dataclasses.replace(state, params=params, batch_stats=batch_stats, average=average)
+    chosen = _chosen(weights, saved, tuple(config.init_parts), checkpoint)
+    return with_weights(state, NetworkWeights(*chosen))
 
 
 def _read(path: Path) -> tuple[Path, dict[str, np.ndarray]]:
     """Weights by name: of a run's best checkpoint, or of the checkpoint that the path is."""
     folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path.parent
     if folder == path.parent and not (path.is_dir() and path.name.isdigit()):
-        raise FileNotFoundError(
+        raise NotFoundError(
             f"config.init_from={path} is neither a run's folder nor one of its checkpoints, such "
             "as RUN/checkpoints/1000"
         )
     with Checkpoints(folder, read_only=True) as checkpoints:
         step = checkpoints.best_step() if folder != path.parent else int(path.name)
         if step is None:
-            raise FileNotFoundError(f"config.init_from={path}: {folder} has no checkpoint")
+            raise NotFoundError(f"config.init_from={path}: {folder} has no checkpoint")
         model = checkpoints.read_model(step)
     return folder / str(step), {**_by_name(model["params"]), **_by_name(model["batch_stats"])}
 
@@ -84,7 +84,7 @@ def _chosen(
     chosen = jax.tree_util.tree_map_with_path(choose, weights)
     problems += [f"no weight's name begins with {part!r}" for part in sorted(unused)]
     if problems:
-        raise ValueError(
+        raise ConfigError(
             f"{checkpoint} does not have what config.init_parts={parts} asks for; leave out those "
             "parts, or make the network as it was:\n  " + "\n  ".join(problems)
         )

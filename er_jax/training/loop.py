@@ -8,24 +8,24 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from er_jax import parallel
-from er_jax.inputs import steps_in_epoch, train_loader
 from er_jax.mano import load_hands
 from er_jax.models import ERConfig
-from er_jax.progress import progress_bar
+from er_jax.supervision.loaders import Split, steps_in_epoch, train_loader
 from er_jax.training.checkpoints import Checkpoints
 from er_jax.training.initial_weights import with_initial_weights
 from er_jax.training.metric_log import MetricLog
 from er_jax.training.monitor import Monitor
-from er_jax.training.optimization import make_optimizer
-from er_jax.training.pace import Pace, Speed
+from er_jax.training.nonfinite_updates import SkippedUpdates
+from er_jax.training.optimizer import make_optimizer
 from er_jax.training.profile import Profile
 from er_jax.training.run_record import check_same_run, made_with, run_record
 from er_jax.training.signals import stop_on_signal
-from er_jax.training.skipped_updates import SkippedUpdates
 from er_jax.training.state import create_state
 from er_jax.training.step import make_train_step
+from er_jax.training.throughput import Pace, Speed
 from er_jax.training.validation import Validation
+from er_jax.utils import distributed
+from er_jax.utils.progress import progress_bar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,16 +64,21 @@ def train(
       DataError: samples cannot be read.
       FloatingPointError: if more updates were skipped than `config.skipped_updates_limit`.
     """
-    parallel.check_batch_size(config.batch_size, config.optimizer.accumulation)
+    distributed.check_batch_size(config.batch_size, config.optimizer.accumulation)
     hands = load_hands(config.mano_dir)
     data = train_loader(config)
     epoch_steps = steps_in_epoch(data)
     last_step = epoch_steps * config.epochs
     net_config = ERConfig.from_dict(config.model)
-    optimizer, learning_rate = make_optimizer(config, epoch_steps)
+    optimizer, learning_rate = make_optimizer(
+        config.optimizer,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        steps_per_epoch=epoch_steps,
+    )
     train_step = make_train_step(config, optimizer, learning_rate)
-    averaged = config.optimizer.average_decay > 0
-    state = create_state(net_config, optimizer, config.seed, averaged=averaged)
+    with_ema = config.optimizer.ema_decay > 0
+    state = create_state(net_config, optimizer, config.seed, with_ema=with_ema)
     record = run_record(config, made_with(config, hands))
     check = functools.partial(check_same_run, now=record, allow_changes=allow_changes)
 
@@ -86,9 +91,21 @@ def train(
         Profile(workdir / "tensorboard", *profile) as trace,
     ):
         skipped = SkippedUpdates(workdir, config.skipped_updates_limit, stop)
-        monitor = Monitor(config, log, pace, skipped)
-        validation = Validation(config, hands, epoch_steps, log, stop)
-        saved = parallel.on_first_process(lambda: checkpoints.restore_newest(state, check))
+        monitor = Monitor(
+            log, pace, skipped, batch_size=config.batch_size, every_steps=config.log_every_steps
+        )
+        validation = Validation(
+            config.validation,
+            net_config,
+            config.depth_box_m,
+            Split.of(config, config.data.validation_split),
+            hands,
+            epoch_steps=epoch_steps,
+            last_step=last_step,
+            log=log,
+            stop=stop,
+        )
+        saved = distributed.on_first_process(lambda: checkpoints.restore_newest(state, check))
         if saved:
             state, validation.history = saved.state, saved.run["validation"]
             data.set_state(saved.data)
@@ -96,7 +113,7 @@ def train(
         else:
             state = with_initial_weights(config, state)
         step = int(state.step)
-        state, hands = parallel.replicate((state, hands))
+        state, hands = distributed.replicate((state, hands))
 
         with progress_bar("Training", last_step, "steps", start=step) as bar:
             while True:
@@ -107,14 +124,14 @@ def train(
                 if step and (score is not None or due or stop.requested):
                     record["validation"] = validation.history
                     place = data.get_state()
-                    checkpoints.save(parallel.first_replica(state), place, record, score)
+                    checkpoints.save(distributed.first_replica(state), place, record, score)
                 ended = step >= last_step or validation.stopped_improving
                 if ended or stop.requested:
                     break
                 step += 1
                 batch = pace.read(data)
                 trace.before(step)
-                state, metrics = train_step(state, hands, parallel.shard(batch))
+                state, metrics = train_step(state, hands, distributed.shard(batch))
                 pace.enqueued(metrics)
                 trace.after(step, metrics)
                 monitor.add(step, metrics, batch)

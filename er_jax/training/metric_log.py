@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 from tensorboardX import SummaryWriter
 
-from er_jax.parallel import is_first_process
+from er_jax.utils.distributed import is_first_process
 
 
 class MetricLog:

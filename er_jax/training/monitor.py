@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
-from er_jax.parallel import first_replica
 from er_jax.training.metric_log import MetricLog
-from er_jax.training.pace import Pace, Speed
-from er_jax.training.skipped_updates import SkippedUpdates
+from er_jax.training.nonfinite_updates import SkippedUpdates
 from er_jax.training.step import Metrics
+from er_jax.training.throughput import Pace, Speed
+from er_jax.utils.distributed import first_replica
 
 
 class Monitor:
@@ -21,10 +20,19 @@ class Monitor:
       details: the newest of all other numbers.
     """
 
-    def __init__(self, config: ConfigDict, log: MetricLog, pace: Pace, skipped: SkippedUpdates):
+    def __init__(
+        self,
+        log: MetricLog,
+        pace: Pace,
+        skipped: SkippedUpdates,
+        *,
+        batch_size: int,
+        every_steps: int,
+    ):
+        """Fetches the numbers of `every_steps` steps at a time, of `batch_size` samples each."""
         self.note = self.details = ""
         self._log, self._pace, self._skipped = log, pace, skipped
-        self._batch_size, self._every = config.batch_size, config.log_every_steps
+        self._batch_size, self._every = batch_size, every_steps
         self._pending: list[tuple[int, Metrics, dict[str, Any]]] = []
         self._told = Speed()
 

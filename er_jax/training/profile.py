@@ -7,6 +7,8 @@ from typing import Self
 
 import jax
 
+from er_jax.utils.errors import ConfigError
+
 
 @dataclasses.dataclass
 class Profile:
@@ -22,7 +24,7 @@ class Profile:
 
     def __post_init__(self) -> None:
         if (self.first or self.last) and not 1 <= self.first <= self.last:
-            raise ValueError(
+            raise ConfigError(
                 f"--profile={self.first},{self.last}: give the first and the last step to trace, "
                 "as in --profile=20,25"
             )

@@ -9,9 +9,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from data_pipeline.datasets import dataset_facts
-from er_jax.inputs import training_datasets
-from er_jax.mano import HandModel
-from er_jax.report.provenance import code_facts, hand_model_facts
+from er_jax.mano import HandModel, hand_model_facts
+from er_jax.supervision.loaders import training_datasets
+from er_jax.utils.errors import ConfigError
+from er_jax.utils.provenance import code_facts
 
 Record = Mapping[str, Any]
 """Plain JSON: the run's `config`, what it was `made_with`, and the history of `validation`."""
@@ -33,7 +34,7 @@ NOT_THE_NETWORK = (
 )
 
 
-class RunMismatchError(ValueError):
+class RunMismatchError(ConfigError):
     """A checkpoint belongs to another run than the one that is to go on from it."""
 
 

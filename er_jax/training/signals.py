@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from er_jax.parallel import AnyProcess
+from er_jax.utils.distributed import AnyProcess
 
 
 @dataclasses.dataclass

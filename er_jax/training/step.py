@@ -10,12 +10,13 @@ import optax
 from flax import nnx
 from ml_collections import ConfigDict
 
-from er_jax import parallel
-from er_jax.losses import losses
 from er_jax.mano import HandModel
 from er_jax.models import ERConfig
-from er_jax.targets import Batch, make_target_function
-from er_jax.training.state import TrainState, moved_average, network_structure
+from er_jax.models.functional import network_structure
+from er_jax.supervision.losses import losses
+from er_jax.supervision.targets import Batch, TargetSizes, make_targets
+from er_jax.training.state import TrainState, moved_ema
+from er_jax.utils import distributed
 
 Tree = Any
 Metrics = dict[str, jax.Array]
@@ -28,56 +29,58 @@ def make_train_step(
 ) -> Callable[[TrainState, HandModel, Batch], tuple[TrainState, Metrics]]:
     """The step (state, hands, batch) → (state, metrics), over all devices.
 
-    Its arguments carry a leading device axis (see `er_jax.parallel`). The memory of the state that
-    goes in is taken over by the state that comes out. The metrics are the loss, its weighted terms,
-    the norm of the gradient and the learning rate, over all devices of all hosts, and `skipped`: 1
-    where the loss or the gradient was not finite, so that nothing but the step's number changed.
+    Its arguments carry a leading device axis (see `er_jax.utils.distributed`). The memory of the
+    state that goes in is taken over by the state that comes out. The metrics are the loss, its
+    weighted terms, the norm of the gradient and the learning rate, over all devices of all hosts,
+    and `skipped`: 1 where the loss or the gradient was not finite, so that nothing but the step's
+    number changed.
     What dropout leaves out follows from the seed, the step and the device.
     """
     gradients_of = accumulated(make_gradient_function(config), config.optimizer.accumulation)
-    decay = config.optimizer.average_decay
+    decay = config.optimizer.ema_decay
 
     def train_step(state: TrainState, hands: HandModel, batch: Batch):
-        key = parallel.key_of_device(jax.random.fold_in(jax.random.key(config.seed), state.step))
+        key = distributed.key_of_device(jax.random.fold_in(jax.random.key(config.seed), state.step))
         gradients, batch_stats, metrics = gradients_of(
             state.params, state.batch_stats, hands, batch, key
         )
-        gradients, metrics = parallel.mean_over_devices((gradients, metrics))
+        gradients, metrics = distributed.mean_over_devices((gradients, metrics))
         if not config.sync_batch_norm:
-            batch_stats = parallel.mean_over_devices(batch_stats)
-        updates, memory = optimizer.update(gradients, state.optimizer, state.params)
+            batch_stats = distributed.mean_over_devices(batch_stats)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         rate = learning_rate(state.step)
         params = jax.tree.map(lambda old, update: old - rate * update, state.params, updates)
-        average = moved_average(state, params, batch_stats, decay) if decay else ()
+        ema = moved_ema(state, params, batch_stats, decay) if decay else ()
 
         norm = optax.tree.norm(gradients)
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
-        params, batch_stats, memory, average = jax.tree.map(
+        params, batch_stats, opt_state, ema = jax.tree.map(
             partial(jnp.where, finite),
-            (params, batch_stats, memory, average),
-            (state.params, state.batch_stats, state.optimizer, state.average),
+            (params, batch_stats, opt_state, ema),
+            (state.params, state.batch_stats, state.opt_state, state.ema),
         )
         metrics |= {"gradient_norm": norm, "learning_rate": rate, "skipped": 1 - finite}
-        return TrainState(state.step + 1, params, batch_stats, memory, average), metrics
+        return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
 
-    return parallel.data_parallel(train_step, donate=(0,))
+    return distributed.data_parallel(train_step, donate=(0,))
 
 
 def make_gradient_function(config: ConfigDict) -> GradientFunction:
     """Gradients of the loss on a device's part of a batch, and the moved batch statistics."""
+    net_config = ERConfig.from_dict(config.model)
     structure = network_structure(
-        ERConfig.from_dict(config.model),
+        net_config,
         training=True,
-        batch_norm_axis=parallel.AXIS if config.sync_batch_norm else None,
+        batch_norm_axis=distributed.AXIS if config.sync_batch_norm else None,
     )
-    targets_of = make_target_function(config)
+    sizes = TargetSizes.of(net_config, config.depth_box_m)
     weights = dict(config.loss)
 
     def gradients_of(
         params: Tree, batch_stats: Tree, hands: HandModel, batch: Batch, key: jax.Array
     ):
         image = batch["image"].astype(jnp.float32) / 255
-        targets = targets_of(hands, batch)
+        targets = make_targets(hands, batch, sizes)
 
         def loss(params):
             net = nnx.merge(structure, params, batch_stats)

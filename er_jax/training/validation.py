@@ -7,19 +7,19 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from data_pipeline.annotated_split import AnnotatedSplit
-from data_pipeline.errors import DataError
-from er_jax import parallel
-from er_jax.evaluation import HEADLINE, evaluate, make_evaluation_step
-from er_jax.inputs import Split
+from er_jax.evaluation.evaluate import HEADLINE, NETWORK, evaluate, make_evaluation_step
+from er_jax.evaluation.predictors import measurable
+from er_jax.evaluation.samples_sheet import SamplesSheet
+from er_jax.evaluation.summary import ERRORS_MM, headline, summarize
 from er_jax.mano import HandModel
-from er_jax.methods import measurable
-from er_jax.metric_summary import ERRORS_MM, headline, summarize
-from er_jax.samples_sheet import SamplesSheet
-from er_jax.targets import Batch
+from er_jax.models import ERConfig
+from er_jax.supervision.loaders import Split
+from er_jax.supervision.targets import Batch
 from er_jax.training.metric_log import MetricLog
 from er_jax.training.signals import Stop
 from er_jax.training.state import TrainState
+from er_jax.utils import distributed
+from er_jax.utils.errors import ConfigError, DataError
 
 AUTO_METRICS = (
     "scale_aligned/MPJPE/all",
@@ -42,28 +42,40 @@ class Validation:
     """
 
     def __init__(
-        self, config: ConfigDict, hands: HandModel, epoch_steps: int, log: MetricLog, stop: Stop
+        self,
+        settings: ConfigDict,
+        net_config: ERConfig,
+        depth_box_m: float,
+        split: Split,
+        hands: HandModel,
+        *,
+        epoch_steps: int,
+        last_step: int,
+        log: MetricLog,
+        stop: Stop,
     ):
         """Args:
-        config: the run's.
-        hands: both hands, not replicated.
-        epoch_steps: optimizer steps in an epoch.
-        log: gets the headline numbers.
-        stop: ends a validation under way, without a score.
+          settings: `config.validation`.
+          net_config: the network's sizes.
+          depth_box_m: the depth that its heatmaps span.
+          split: to validate on.
+          hands: both hands, not replicated.
+          epoch_steps: optimizer steps in an epoch.
+          last_step: of the run.
+          log: gets the headline numbers.
+          stop: ends a validation under way, without a score.
 
         Raises:
-          ValueError: config.validation.metric is not the path of an error that the validation
-            split's annotations allow; lists those that are.
+          ConfigError: `metric` is not the path of an error that the split's annotations allow;
+            lists those that are.
           DataError: the dataset has no such split.
         """
-        self.metric = _metric(config, hands)
+        self.metric = _metric(settings.metric, split, hands)
         self.history: list[dict[str, Any]] = []
-        self._settings = config.validation
-        self._every_steps = config.validation.every_epochs * epoch_steps
-        self._last_step = config.epochs * epoch_steps
-        self._split = Split(config, config.data.validation_split)
-        self._step = make_evaluation_step(config, f_scores=False)
-        self._hands, self._replicated_hands = hands, parallel.replicate(hands)
+        self._settings, self._split = settings, split
+        self._every_steps, self._last_step = settings.every_epochs * epoch_steps, last_step
+        self._step = make_evaluation_step(net_config, depth_box_m, f_scores=False)
+        self._hands, self._replicated_hands = hands, distributed.replicate(hands)
         self._log, self._stop = log, stop
 
     def is_due(self, step: int) -> bool:
@@ -75,7 +87,7 @@ class Validation:
         """Evaluates, logs and remembers; the score, None where a signal stopped it."""
         rows = self._settings.pictures
         sheet = SamplesSheet(self._hands, rows) if rows else None
-        errors = evaluate(
+        walk = evaluate(
             self._step,
             state.evaluated(),
             self._replicated_hands,
@@ -87,14 +99,14 @@ class Validation:
             return None
         if sheet is not None and (picture := sheet.picture()) is not None:
             self._log.picture(step, "validation", picture)
-        numbers = headline(summarize(errors), [*HEADLINE, self.metric])
+        numbers = headline(summarize(walk.errors[NETWORK]), [*HEADLINE, self.metric])
         self._log.write(
             step,
             {f"validation/{name}": value for name, value in numbers.items() if value is not None},
         )
         score = numbers[self.metric]
         if score is None:
-            raise ValueError(
+            raise ConfigError(
                 f"config.validation.metric={self.metric} has no sample in the validation split: "
                 "choose a metric that the split's annotations allow"
             )
@@ -111,27 +123,24 @@ class Validation:
         return min(scores[-patience:]) > min(scores[:-patience]) - self._settings.improvement
 
 
-def _metric(config: ConfigDict, hands: HandModel) -> str:
-    wanted = config.validation.metric
+def _metric(wanted: str, split: Split, hands: HandModel) -> str:
     if wanted != "auto" and wanted not in ERRORS_MM:
-        raise ValueError(
+        raise ConfigError(
             f"config.validation.metric={wanted!r}: choose one of auto, " + ", ".join(ERRORS_MM)
         )
-    name = config.data.validation_split
-    split = AnnotatedSplit(config.data_dir, config.data.dataset, name)
     try:
-        possible = measurable(split, hands)
+        possible = measurable(split.annotations, hands)
     except DataError as error:
-        raise DataError(f"config.data.validation_split={name!r}: {error}") from None
+        raise DataError(f"config.data.validation_split={split.name!r}: {error}") from None
     chosen = [metric for metric in AUTO_METRICS if metric in possible] if wanted == "auto" else []
-    if wanted == "auto" and chosen:
-        logging.info("Validation is by %s, in mm, on %s", chosen[0], name)
+    if chosen:
+        logging.info("Validation is by %s, in mm, on %s", chosen[0], split.name)
         return chosen[0]
     if wanted not in possible:
-        raise ValueError(
-            f"config.validation.metric={wanted!r}: the annotations of split {name!r} do not allow "
-            f"it; they allow {', '.join(possible) or 'none'}. The protocol scale_aligned and MPVPE "
-            "need MANO fits, MRRPE needs both wrists."
+        raise ConfigError(
+            f"config.validation.metric={wanted!r}: the annotations of split {split.name!r} do not "
+            f"allow it; they allow {', '.join(possible) or 'none'}. The protocol scale_aligned and "
+            "MPVPE need MANO fits, MRRPE needs both wrists."
         )
     return wanted
 

@@ -3,8 +3,8 @@
 import numpy as np
 from jaxtyping import Float
 
-from data_pipeline.stand_in.poses import axis_angle_from, resting_pose
-from data_pipeline.stand_in.skeleton import to_mano_axes
+from data_pipeline.synthetic.poses import axis_angle_from, resting_pose
+from data_pipeline.synthetic.skeleton import to_mano_axes
 from er_jax.mano import PARENTS
 from tools.stand_in_hand.deformation import pose_directions, shape_directions
 from tools.stand_in_hand.surface import hand_surface, to_mano_position

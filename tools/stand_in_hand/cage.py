@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float, Int
 
-from data_pipeline.stand_in.skeleton import FINGERS, skeleton
+from data_pipeline.synthetic.skeleton import FINGERS, skeleton
 
 PALM = -1
 END_MM = -20.0

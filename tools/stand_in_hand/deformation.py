@@ -3,8 +3,8 @@
 import numpy as np
 from jaxtyping import Float
 
-from data_pipeline.stand_in.poses import joint_axes
-from data_pipeline.stand_in.skeleton import (
+from data_pipeline.synthetic.poses import joint_axes
+from data_pipeline.synthetic.skeleton import (
     FINGERS,
     rotation_matrices,
     skeleton,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from data_pipeline.stand_in.skeleton import FINGERS, GIRTH, skeleton
+from data_pipeline.synthetic.skeleton import FINGERS, GIRTH, skeleton
 from tools.stand_in_hand.cage import PALM, along_finger
 
 _MELT_MM = 2.6

@@ -11,11 +11,11 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from data_pipeline.stand_in.poses import axis_angle_from, gestures
+from data_pipeline.synthetic.poses import axis_angle_from, gestures
 from er_jax.mano.layer import hand_forward
 from er_jax.mano.model import HandModel, load_hands
-from er_jax.pictures import sheet
-from er_jax.rendering import Light, Mesh, WeakPerspectiveCamera, render_meshes
+from er_jax.rendering.overlays import sheet
+from er_jax.rendering.rasterizer import Light, Mesh, WeakPerspectiveCamera, render_meshes
 from tools.stand_in_hand.deformation import SHAPE_NAMES
 
 POSES = ("relaxed", "spread", "point", "pinch", "fist", "victory")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from data_pipeline.stand_in.skeleton import FINGERS, skeleton, to_mano_axes
+from data_pipeline.synthetic.skeleton import FINGERS, skeleton, to_mano_axes
 from er_jax.mano.joints import TIP_VERTICES
 from tools.stand_in_hand.cage import END_MM, PALM, hand_cage, subdivide
 from tools.stand_in_hand.flesh import hand_flesh

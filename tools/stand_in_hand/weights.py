@@ -5,7 +5,7 @@ import functools
 import numpy as np
 from jaxtyping import Float
 
-from data_pipeline.stand_in.skeleton import FINGERS, skeleton
+from data_pipeline.synthetic.skeleton import FINGERS, skeleton
 from er_jax.mano import PARENTS
 from tools.stand_in_hand.surface import hand_surface, neighbour_mean
 

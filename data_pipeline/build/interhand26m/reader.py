@@ -1,0 +1,301 @@
+"""InterHand2.6M v1.0: from the raw tree to the records of a split.
+
+The rules of the field are applied here once, and nobody downstream repeats them: a hand whose
+wrist is invalid has no valid joint, in the view and in 3D; a hand without a visible joint is
+absent, its MANO fit too; an annotation without a valid joint, in either sense, or whose box misses
+the image is dropped.
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from data_pipeline import boxes
+from data_pipeline.build.interhand26m import files as files
+from data_pipeline.build.request import Index
+from data_pipeline.records import BOX_SOURCES, HAND_TYPES, Column, Lookup, RecordTable
+from er_jax.mano.joints import HAND21, INTERHAND21, joint_order
+from er_jax.utils.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+NAME = "interhand26m"
+SPLITS = ("train", "val", "test")
+SUBSETS = ("all", "human_annot", "machine_annot", "interacting_mano")
+ID_LIST_SUBSETS = ("human_annot", "machine_annot")
+BOX_RULE = "joints valid in 3D, seen or not"
+"""Which joints of the hands present a box is drawn around, as the dataset's own loader does."""
+DARK_BELOW = 10.0
+"""Mean brightness, of 255, under which `interacting_mano` leaves an image out."""
+
+Boxes = Literal["auto", "joints", "rootnet"]
+
+_WRIST = INTERHAND21.index("Wrist")
+_TO_HAND21 = joint_order(INTERHAND21, HAND21)
+_CHUNK = 1 << 15
+
+
+def splits_of(raw_dir: Path) -> tuple[str, ...]:
+    """The splits that a raw tree has annotations of."""
+    return tuple(s for s in SPLITS if (raw_dir / "annotations" / s).is_dir())
+
+
+def annotation_files(raw_dir: Path, split: str) -> dict[str, Path]:
+    """The annotation files of a split; `rootnet` only where it exists, under either spelling."""
+    folder = raw_dir / "annotations" / split
+    found = {
+        name: folder / f"InterHand2.6M_{split}_{name}.json"
+        for name in ("data", "camera", "joint_3d", "MANO_NeuralAnnot")
+    }
+    for spelling in ("rootnet_output", "rootnet"):
+        path = raw_dir / spelling / f"rootnet_interhand2.6m_output_{split}.json"
+        if path.exists():
+            found["rootnet"] = path
+            break
+    return found
+
+
+def read_index(
+    raw_dir: Path,
+    split: str,
+    *,
+    subset: str = "all",
+    annotation_ids: np.ndarray | None = None,
+    box_choice: Boxes = "auto",
+    progress: files.Progress = lambda what, done, total: None,
+) -> Index:
+    """The records of a split.
+
+    Args:
+      raw_dir: the folder that holds `images/` and `annotations/`.
+      subset: one of `SUBSETS`; `interacting_mano` here without its rule on brightness, which needs
+        the images.
+      annotation_ids: the ids of `human_annot` or `machine_annot`.
+      box_choice: `auto` takes RootNet's boxes for val and test where the file is there, and the
+        joints' for train.
+
+    Raises:
+      DataError: a file is missing, cut short or of another version; files contradict each other;
+        or no record is left.
+    """
+    paths = annotation_files(raw_dir, split)
+    if not paths["data"].parent.is_dir():
+        raise DataError(
+            f"{paths['data'].parent} is missing: {raw_dir} has no split {split!r}, only "
+            f"{', '.join(splits_of(raw_dir)) or 'none'}. Give the splits it has with --splits."
+        )
+    cameras = files.read_camera_file(paths["camera"])
+    frames = files.read_frame_files(paths["joint_3d"], paths["MANO_NeuralAnnot"], progress)
+    images, annotations = files.read_data_file(paths["data"], progress)
+    rootnet = files.read_rootnet_file(paths["rootnet"]) if "rootnet" in paths else None
+
+    table, rules = _assemble(
+        paths, raw_dir / "images" / split, images, annotations, cameras, frames
+    )
+    source = _box_choice(split, box_choice, paths)
+    table, rules["box misses the image"] = _add_boxes(table, rootnet, source)
+    counts = {"annotations": len(table)}
+    kept = np.ones(len(table), bool)
+    for rule, dropped in rules.items():
+        counts[f"dropped: {rule}"] = int((kept & dropped).sum())
+        kept &= ~dropped
+    in_subset = _in_subset(table, subset, annotation_ids)
+    counts["usable"] = int(kept.sum())
+    counts["usable and interacting_mano, if not dark"] = int((kept & _has_both_fits(table)).sum())
+    counts[f"not in subset {subset}"] = int((kept & ~in_subset).sum())
+    kept &= in_subset
+    if not kept.any():
+        raise DataError(
+            f"{paths['data']}: no annotation of split {split!r} is left for subset {subset!r} "
+            f"({', '.join(f'{what}: {count}' for what, count in counts.items())})."
+        )
+    dark_below = DARK_BELOW if subset == "interacting_mano" else None
+    return Index(table.select(np.flatnonzero(kept)), counts, dark_below)
+
+
+def _assemble(
+    paths: Mapping[str, Path],
+    image_dir: Path,
+    images: files.Images,
+    annotations: files.Annotations,
+    cameras: files.Cameras,
+    frames: files.Frames,
+) -> tuple[RecordTable, dict[str, np.ndarray]]:
+    """All annotations as records without a box, and which of them which rule drops."""
+    image = np.searchsorted(images.id, annotations.image_id).clip(max=len(images.id) - 1)
+    unknown = np.flatnonzero(images.id[image] != annotations.image_id)
+    if unknown.size:
+        raise DataError(
+            f"{paths['data']}: annotation {annotations.id[unknown[0]]} names image "
+            f"{annotations.image_id[unknown[0]]}, which images[] does not have. The file is not "
+            "the published one: take the original of v1.0."
+        )
+    camera_row, frame_row = _rows_of_images(paths, images, cameras, frames, np.unique(image))
+    camera_row, frame_row = camera_row[image], frame_row[image]
+
+    view = _hands_with_wrist(annotations.joint_valid_view)
+    world = _hands_with_wrist(frames.joint_valid)[frame_row]
+    rules = {
+        "no visible joint": ~view.any(axis=(1, 2)),
+        "no joint in 3D": ~world.any(axis=(1, 2)),
+    }
+    present = np.logical_or.reduce(view, axis=-1, keepdims=True)
+    columns: dict[str, Column] = {
+        "file_name": Lookup(image, images.file_name),
+        **{name: Lookup(rows[image], images.names) for name, rows in images.text.items()},
+        "annotation_id": annotations.id.astype(np.int32),
+        "image_id": annotations.image_id.astype(np.int32),
+        "frame_idx": images.frame_idx[image].astype(np.int32),
+        "hand_type": annotations.hand_type,
+        "hand_type_valid": annotations.hand_type_valid,
+        "image_size_px": images.size_px[image],
+        "camera_rotation": Lookup(camera_row, cameras.rotation.astype(np.float32)),
+        "camera_translation_mm": Lookup(camera_row, cameras.translation_mm.astype(np.float32)),
+        "focal_px": Lookup(camera_row, cameras.focal_px.astype(np.float32)),
+        "princpt_px": Lookup(camera_row, cameras.princpt_px.astype(np.float32)),
+        "joint_world_mm": Lookup(
+            frame_row, frames.joint_world_mm.reshape(-1, 2, 21, 3)[:, :, _TO_HAND21]
+        ),
+        "joint_valid_world": world & present,
+        "joint_valid_view": view,
+        "mano_valid": frames.mano_valid[frame_row] & present[..., 0],
+        "mano_pose": Lookup(frame_row, frames.mano_pose),
+        "mano_betas": Lookup(frame_row, frames.mano_betas),
+        "mano_trans_m": Lookup(frame_row, frames.mano_trans_m),
+    }
+    return RecordTable(image_dir, columns), rules
+
+
+def _rows_of_images(
+    paths: Mapping[str, Path],
+    images: files.Images,
+    cameras: files.Cameras,
+    frames: files.Frames,
+    used: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each image's row among the cameras and among the frames; only `used` images must have one."""
+    names = [name.decode() for name in images.names]
+    camera_row = np.zeros(len(images.id), np.int32)
+    frame_row = np.zeros(len(images.id), np.int32)
+    for i in used:
+        capture = names[images.text["capture"][i]]
+        camera = names[images.text["camera"][i]]
+        frame = str(images.frame_idx[i])
+        try:
+            what, where, path = "camera", camera, paths["camera"]
+            camera_row[i] = cameras.rows[capture, camera]
+            what, where, path = "frame", frame, paths["joint_3d"]
+            frame_row[i] = frames.rows[capture, frame]
+        except KeyError:
+            raise DataError(
+                f"{path}: {what} {where} of capture {capture} is absent, which image "
+                f"{images.file_name[i].decode()} of {paths['data'].name} needs. The files are of "
+                "different versions or one was cut short: take all of them from one release."
+            ) from None
+    return camera_row, frame_row
+
+
+def _hands_with_wrist(valid: np.ndarray) -> np.ndarray:
+    """(N, 42) in the dataset's order to (N, 2, 21) in Hand 21's, none of a hand without wrist."""
+    by_hand = valid.reshape(-1, 2, 21)
+    return (by_hand & by_hand[..., _WRIST : _WRIST + 1])[..., _TO_HAND21]
+
+
+def _box_choice(split: str, choice: Boxes, paths: Mapping[str, Path]) -> str:
+    if choice == "auto":
+        if split == "train":
+            return "joints"
+        if "rootnet" not in paths:
+            logger.warning(
+                "%s: there is no RootNet file for it, so the boxes are those of the annotated "
+                "joints",
+                split,
+            )
+            return "joints"
+        return "rootnet"
+    if choice == "rootnet" and "rootnet" not in paths:
+        raise DataError(
+            f"RootNet's boxes were asked for, but there is no rootnet_output/ (or rootnet/) "
+            f"rootnet_interhand2.6m_output_{split}.json. Download it or give --boxes=joints."
+        )
+    return choice
+
+
+def _add_boxes(
+    table: RecordTable, rootnet: files.Rootnet | None, source: str
+) -> tuple[RecordTable, np.ndarray]:
+    """The table with boxes and depths, and which records' box misses the image."""
+    bbox, usable = _joint_boxes(table)
+    count = len(table)
+    sources = np.full(count, BOX_SOURCES.index("joints"), np.int8)
+    depth = np.zeros((count, 2), np.float32)
+    depth_valid = np.zeros(count, bool)
+    if rootnet is not None:
+        ids = table.columns["annotation_id"][:]
+        row = np.searchsorted(rootnet.annotation_id, ids).clip(max=len(rootnet.annotation_id) - 1)
+        depth_valid = rootnet.annotation_id[row] == ids
+        depth[depth_valid] = rootnet.abs_depth_mm[row[depth_valid]]
+        if source == "rootnet":
+            bbox[depth_valid] = rootnet.bbox_px[row[depth_valid]]
+            sources[depth_valid] = BOX_SOURCES.index("rootnet")
+            usable = boxes.meets_image(bbox, table.columns["image_size_px"][:])
+            if not depth_valid.all():
+                logger.warning(
+                    "%d annotations are not in the RootNet file: their boxes are those of the "
+                    "annotated joints",
+                    (~depth_valid).sum(),
+                )
+    columns = {
+        **table.columns,
+        "bbox_px": bbox.astype(np.float32),
+        "bbox_source": sources,
+        "abs_depth_mm": depth,
+        "abs_depth_valid": depth_valid,
+    }
+    return RecordTable(table.image_dir, columns), ~usable
+
+
+def _joint_boxes(table: RecordTable) -> tuple[np.ndarray, np.ndarray]:
+    bbox = np.empty((len(table), 4))
+    usable = np.empty(len(table), bool)
+    column = table.columns
+    for start in range(0, len(table), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        camera_mm = np.einsum(
+            "nij,nhkj->nhki", column["camera_rotation"][part], column["joint_world_mm"][part]
+        )
+        camera_mm += column["camera_translation_mm"][part][:, None, None]
+        depth = camera_mm[..., 2]
+        valid = column["joint_valid_world"][part] & (depth > 0)
+        pixels = camera_mm[..., :2] / np.where(depth > 0, depth, 1)[..., None]
+        pixels = pixels * column["focal_px"][part][:, None, None]
+        pixels = pixels + column["princpt_px"][part][:, None, None]
+        bbox[part], usable[part] = boxes.joint_boxes(pixels, valid, column["image_size_px"][part])
+    return bbox, usable
+
+
+def _in_subset(table: RecordTable, subset: str, annotation_ids: np.ndarray | None) -> np.ndarray:
+    if subset == "all":
+        return np.ones(len(table), bool)
+    if subset == "interacting_mano":
+        return _has_both_fits(table)
+    if annotation_ids is None:
+        raise DataError(f"Subset {subset!r} needs a list of annotation ids: --annotation_ids.")
+    known = table.columns["annotation_id"][:]
+    unknown = np.setdiff1d(annotation_ids, known)
+    if unknown.size:
+        raise DataError(
+            f"{unknown.size} of the {annotation_ids.size} ids listed for subset {subset!r} are no "
+            f"annotation's of this split, such as {unknown[0]}. --annotation_ids names the list "
+            "of another split, or of the dataset at another frame rate."
+        )
+    return np.isin(known, annotation_ids)
+
+
+def _has_both_fits(table: RecordTable) -> np.ndarray:
+    column = table.columns
+    interacting = column["hand_type"][:] == HAND_TYPES.index("interacting")
+    return interacting & column["hand_type_valid"][:] & column["mano_valid"][:].all(axis=1)

@@ -1,0 +1,1 @@
+"""What a person starts: each command reads the whole config and calls the folders below it."""

@@ -1,0 +1,117 @@
+"""The command that evaluates a checkpoint, and beside it constant baselines."""
+
+import logging
+from pathlib import Path
+
+from ml_collections import ConfigDict
+from rich.console import Console
+
+from data_pipeline.annotated_split import AnnotatedSplit
+from er_jax.evaluation.evaluate import print_table
+from er_jax.evaluation.mean_pose import MEAN_HANDS, baselines
+from er_jax.evaluation.network import NetworkEvaluation, TrainedNetwork, evaluate_network
+from er_jax.evaluation.predictions_file import write_predictions
+from er_jax.evaluation.samples_sheet import SamplesSheet
+from er_jax.evaluation.summary import summarize
+from er_jax.mano import hand_model_facts, load_hands
+from er_jax.rendering.overlays import write_picture
+from er_jax.report.checkpoint import report_on_checkpoint
+from er_jax.supervision.loaders import Split
+from er_jax.training.load import load_trained
+from er_jax.training.loss_curve import draw_loss_curve
+from er_jax.utils import distributed
+from er_jax.utils.atomic_write import write_json
+
+
+def run_evaluation(
+    config: ConfigDict,
+    workdir: Path,
+    *,
+    step: int | None,
+    split: str | None,
+    predictions: Path | None = None,
+) -> Path:
+    """Evaluates a checkpoint, and beside it the training set's mean hands, on a split.
+
+    The split is walked over once. Prints the headline numbers and writes into `workdir/evaluation`:
+    every number of every protocol with where it comes from (JSON), a report of them with breakdowns
+    and samples (HTML, in a folder of its own), a sheet of samples with truth beside prediction, and
+    the loss curve. Of several processes each evaluates its part of the samples, and the first one
+    does the rest.
+
+    Args:
+      config: of the run.
+      workdir: the run's folder.
+      step: of the checkpoint; None: the best by validation.
+      split: to evaluate on; None: the config's test split.
+      predictions: also writes the network's predictions to this file.
+
+    Returns:
+      The JSON file.
+
+    Raises:
+      NotFoundError, RunMismatchError: see `load_trained`.
+    """
+    distributed.check_batch_size(config.batch_size)
+    hands = load_hands(config.mano_dir)
+    trained = load_trained(config, workdir, step, hands)
+    test = Split.of(config, split or config.data.test_split)
+    train = AnnotatedSplit(test.data_dir, test.dataset, config.data.train_split)
+    folder = workdir / "evaluation"
+    stem = f"{test.dataset.replace('/', '-')}-{test.name}-{trained.step}"
+    results = folder / f"{stem}.json"
+    sheet = SamplesSheet(hands)
+    evaluation = evaluate_network(
+        trained,
+        hands,
+        test,
+        constants=baselines(train, hands),
+        sheet=sheet,
+        keep_parameters=predictions is not None,
+    )
+    if not distributed.is_first_process():
+        return results
+    if predictions is not None:
+        _write_predictions(predictions, trained, test, evaluation)
+    summaries = {"network": summarize(evaluation.network.errors)}
+    summaries |= {one.name: summarize(one.errors) for one in evaluation.baselines}
+    print_table(f"{test.dataset}, {test.name}, checkpoint {trained.step}", summaries)
+
+    folder.mkdir(exist_ok=True)
+    provenance = {
+        "dataset": test.dataset,
+        "split": test.name,
+        "checkpoint_step": trained.step,
+        **hand_model_facts(hands),
+    }
+    write_json(results, {"provenance": provenance, "results": summaries})
+    report_on_checkpoint(trained, hands, evaluation, test.annotations, folder / stem)
+    if (picture := sheet.picture()) is not None:
+        write_picture(folder / f"{stem}.png", picture)
+    else:
+        logging.info("No sample of %s has a hand to draw: there is no sheet of samples", test.name)
+    levels = {
+        f"{name}, {protocol}": level
+        for name in {MEAN_HANDS} & summaries.keys()
+        for protocol in ("scale_aligned", "wrist_aligned")
+        if (level := summaries[name][protocol]["MPJPE"]["all"]["value"]) is not None
+    }
+    if not draw_loss_curve(workdir / "metrics.jsonl", folder / "loss.png", levels):
+        logging.info("%s has no training step: there is no loss curve", workdir / "metrics.jsonl")
+    Console().print(f"Numbers and pictures are in {folder}", soft_wrap=True)
+    return results
+
+
+def _write_predictions(
+    path: Path, trained: TrainedNetwork, split: Split, evaluation: NetworkEvaluation
+) -> None:
+    """Writes a predictions file (docs/predictions_file.md) of every sample of a split."""
+    arrays = dict(evaluation.parameters or {})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    facts = {
+        "method": trained.name,
+        "checkpoint_step": trained.step,
+        "dataset": split.dataset,
+        "split": split.name,
+    }
+    write_predictions(path, arrays.pop("sample_id"), arrays, facts=facts)

@@ -1,0 +1,28 @@
+"""The command that reconstructs the hands of pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+from rich.console import Console
+
+from er_jax.inference.output_files import predict_pictures
+from er_jax.mano import load_hands
+from er_jax.training.load import load_network
+
+
+def run_prediction(
+    config: ConfigDict,
+    workdir: Path,
+    pictures: Sequence[Path],
+    boxes: Sequence[Sequence[float]] | None,
+    output: Path,
+    *,
+    step: int | None,
+    inside: bool = False,
+) -> None:
+    """Reconstructs the hands of some pictures with a checkpoint (see `predict_pictures`)."""
+    hands = load_hands(config.mano_dir)
+    net = load_network(config, workdir, step, hands)
+    predict_pictures(net, hands, pictures, boxes, output, inside=inside)
+    Console().print(f"Meshes, parameters and pictures are in {output}", soft_wrap=True)

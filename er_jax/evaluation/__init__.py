@@ -1,0 +1,1 @@
+"""Errors of reconstructed hands and the numbers that follow from them; pages are not made here."""

@@ -1,0 +1,174 @@
+"""Methods side by side on the same samples, with intervals by the paired bootstrap.
+
+Efron and Tibshirani, "An introduction to the bootstrap", 1993: what is drawn again, with
+replacement, are whole sequences, because the frames of one recording, seen from many cameras, are
+far from independent; every method is scored on the same draw, so that what is hard for all cancels
+in the differences.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from er_jax.evaluation.results import Evaluated, paired
+from er_jax.evaluation.types import INTERACTING, SampleErrors
+
+COMPARED = (
+    "scale_aligned/MPJPE/all",
+    "scale_aligned/MPJPE/single",
+    "scale_aligned/MPJPE/interacting",
+    "scale_aligned/MPVPE/all",
+    "wrist_aligned/MPJPE/all",
+    "wrist_aligned/MPVPE/all",
+    "wrist_aligned/MRRPE/interacting",
+    "wrist_aligned/RRVE/interacting",
+    "procrustes/PA-MPJPE/all",
+    "procrustes/PA-MPVPE/all",
+)
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+FEW_UNITS = 20  # below it percentile intervals are known to be too narrow
+_DRAWS_AT_ONCE = 4_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """A value with the bounds of its confidence interval, mm."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        return self.low > 0 or self.high < 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Methods on their common samples; metrics without a sample are left out.
+
+    Attributes:
+        names: of the methods; the first is what the others are compared with.
+        samples: how many they have in common.
+        unit: what was drawn again: "sequence" or "sample".
+        units: how many there are.
+        values: metric path → one interval a method.
+        differences: metric path → of each method but the first, it minus the first.
+    """
+
+    names: list[str]
+    samples: int
+    unit: str
+    units: int
+    values: dict[str, list[Interval]]
+    differences: dict[str, list[Interval]]
+
+
+def compare(
+    methods: Sequence[Evaluated], *, unit: str = "sequence", resamples: int = RESAMPLES
+) -> Comparison:
+    """Compares methods with the first of them.
+
+    Args:
+        methods: evaluated on the same split.
+        unit: "sequence", or "sample" where samples are independent.
+        resamples: draws of the bootstrap.
+
+    Raises:
+        ValueError: see `paired`; or there is one unit only, so that nothing can be drawn.
+    """
+    methods = paired(list(methods))
+    labels = methods[0].labels
+    column = labels.sequence if unit == "sequence" else labels.sample_id
+    names, group = np.unique(column, return_inverse=True)
+    if len(names) < 2:
+        raise ValueError(f"all samples are of one {unit}: there is nothing to draw from")
+    values, differences = {}, {}
+    for metric in COMPARED:
+        scores = [
+            _scores(method.errors, metric, group, len(names), resamples) for method in methods
+        ]
+        if np.isnan([score[0] for score in scores]).any():
+            continue
+        values[metric] = [_interval(score) for score in scores]
+        differences[metric] = [_interval(score - scores[0]) for score in scores[1:]]
+    return Comparison(
+        [method.name for method in methods], len(group), unit, len(names), values, differences
+    )
+
+
+def _interval(scores: Float[np.ndarray, "draws"]) -> Interval:
+    """The first score is of the sample itself, the others of its draws."""
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.nanquantile(scores[1:], [tail, 1 - tail])
+    return Interval(float(scores[0]), float(low), float(high))
+
+
+def _scores(
+    errors: SampleErrors,
+    metric: str,
+    group: Int[np.ndarray, "N"],
+    groups: int,
+    resamples: int,
+) -> Float[np.ndarray, "draws"]:
+    """The metric on the samples as they are, then on every draw; the same draws at every call."""
+    totals, counts = metric_sums(errors, metric)
+    columns = totals.shape[1]
+    summed = np.zeros((groups, 2 * columns))
+    np.add.at(summed, group, np.concatenate([totals, counts], axis=1))
+
+    def score(weights: np.ndarray) -> np.ndarray:
+        drawn = weights @ summed
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means = drawn[:, :columns] / drawn[:, columns:]
+        used = ~np.isnan(means)
+        return np.where(used, means, 0).sum(1) / np.where(used.any(1), used.sum(1), np.nan)
+
+    random = np.random.default_rng(0)
+    scores = [score(np.ones((1, groups)))]
+    at_once = max(_DRAWS_AT_ONCE // groups, 1)
+    for start in range(0, resamples, at_once):
+        count = min(at_once, resamples - start)
+        draws = random.integers(groups, size=(count, groups))
+        draws += np.arange(count)[:, None] * groups
+        weights = np.bincount(draws.ravel(), minlength=count * groups).reshape(count, groups)
+        scores.append(score(weights.astype(np.float64)))
+    return np.concatenate(scores)
+
+
+def metric_sums(
+    errors: SampleErrors, metric: str
+) -> tuple[Float[np.ndarray, "N K"], Float[np.ndarray, "N K"]]:
+    """A metric as the mean over K columns of Σ totals / Σ counts over the samples.
+
+    The columns of MPJPE are its joints, of each list by itself under `all`; other metrics have one.
+    """
+    protocol, name, subset = metric.split("/")
+    interacting = np.asarray(errors.traits.hand_type) == INTERACTING
+    subsets = {"single": ~interacting, "interacting": interacting, "all": interacting >= 0}
+    if name in ("MRRPE", "RRVE"):
+        kind = "rel_trans" if name == "MRRPE" else "rel_vertex"
+        values, valid = getattr(errors, f"{kind}_mm"), getattr(errors, f"{kind}_valid")
+        totals, counts = _flat(values, valid)
+        return totals * subsets[subset][:, None], counts * subsets[subset][:, None]
+    hands = getattr(errors, protocol)
+    if name.endswith("MPJPE"):
+        totals, counts = _flat(hands.joint_mm, hands.joint_valid)
+        lists = ("single", "interacting") if subset == "all" else (subset,)
+        masks = [subsets[part][:, None] for part in lists]
+        totals, counts = (np.concatenate([x * m for m in masks], 1) for x in (totals, counts))
+        return totals, counts
+    totals, counts = (x.sum(1, keepdims=True) for x in _flat(hands.vertex_mm, hands.vertex_valid))
+    if protocol == "scale_aligned":  # one value a sample, the mean of its hands
+        totals, counts = totals / np.maximum(counts, 1), np.minimum(counts, 1)
+    mask = subsets[subset][:, None]
+    return totals * mask, counts * mask
+
+
+def _flat(values: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    valid = np.asarray(valid).reshape(len(valid), -1)
+    values = np.asarray(values, np.float64).reshape(len(valid), -1)
+    return np.where(valid, values, 0), valid.astype(np.float64)

@@ -1,0 +1,181 @@
+"""One walk over a split: the errors of every sample, of all that is evaluated on it."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array
+from rich.console import Console
+from rich.table import Table
+
+from er_jax.evaluation.metrics import sample_errors
+from er_jax.evaluation.samples_sheet import Drawn, SamplesSheet
+from er_jax.evaluation.summary import across_hosts, collect, headline
+from er_jax.evaluation.types import ReconstructedMeshes, Reconstruction, SampleErrors, Truth
+from er_jax.mano import HandModel
+from er_jax.models import ERConfig, Prediction
+from er_jax.models.functional import NetworkWeights, network_structure
+from er_jax.supervision.targets import Batch, TargetSizes, make_targets
+from er_jax.utils import distributed
+from er_jax.utils.progress import progress_bar
+
+# What goes into the log of a run and the table on the terminal; all in mm.
+HEADLINE = (
+    "scale_aligned/MPJPE/all",
+    "scale_aligned/MPVPE/all",
+    "wrist_aligned/MPJPE/all",
+    "wrist_aligned/MPVPE/all",
+    "wrist_aligned/MRRPE/all",
+    "procrustes/PA-MPJPE/all",
+    "procrustes/PA-MPVPE/all",
+)
+NETWORK = "network"
+PARAMETERS = ("betas", "pose", "rel_trans")
+"""What of a network's predictions goes into a predictions file."""
+
+Constants = Mapping[str, ReconstructedMeshes]
+"""Baselines by name: one reconstruction for every sample, with a batch axis of 1."""
+
+
+class Batches(Sized, Iterable[Batch], Protocol):
+    """One pass over a split, of known length."""
+
+
+class Evaluation(NamedTuple):
+    """What a device finds out of its part of a batch."""
+
+    errors: dict[str, SampleErrors]  # of the network and of each constant
+    drawn: Drawn
+    parameters: dict[str, Array]  # `PARAMETERS` of the network, and `sample_id`
+
+
+class Walk(NamedTuple):
+    """What a walk over a split found out, of all hosts, in the split's order."""
+
+    errors: dict[str, SampleErrors]
+    parameters: dict[str, np.ndarray] | None  # where they were asked for
+
+
+PredictionFunction = Callable[[NetworkWeights, HandModel, Array], Prediction]
+EvaluationStep = Callable[[NetworkWeights, HandModel, Constants, Batch], Evaluation]
+
+
+def make_prediction_function(net_config: ERConfig) -> PredictionFunction:
+    """The network as a pure function of (weights, hands, image uint8 (B, S, S, 3))."""
+    structure = network_structure(net_config, training=False)
+
+    def predict(weights: NetworkWeights, hands: HandModel, image: Array) -> Prediction:
+        net = nnx.merge(structure, weights.params, weights.batch_stats)
+        return net(image.astype(jnp.float32) / 255, hands)
+
+    return predict
+
+
+def make_evaluation_step(
+    net_config: ERConfig, depth_box_m: float, *, f_scores: bool
+) -> EvaluationStep:
+    """The step (weights, hands, constants, batch) → `Evaluation`, each with a device axis."""
+    predict = make_prediction_function(net_config)
+    sizes = TargetSizes.of(net_config, depth_box_m)
+
+    def evaluation_step(
+        weights: NetworkWeights, hands: HandModel, constants: Constants, batch: Batch
+    ) -> Evaluation:
+        prediction = predict(weights, hands, batch["image"])
+        truth = make_targets(hands, batch, sizes)
+        count = len(batch["image"])
+        reconstructions: dict[str, Reconstruction] = {NETWORK: prediction}
+        for name, one in constants.items():
+            reconstructions[name] = jax.tree.map(
+                lambda x: jnp.broadcast_to(x, (count, *x.shape[1:])), one
+            )
+        parameters = {name: getattr(prediction, name) for name in PARAMETERS}
+        return Evaluation(
+            {n: batch_errors(r, truth, batch, f_scores) for n, r in reconstructions.items()},
+            Drawn.of(prediction, truth),
+            {**parameters, "sample_id": batch["annotation_id"]},
+        )
+
+    return distributed.data_parallel(evaluation_step)
+
+
+def batch_errors(
+    prediction: Reconstruction, truth: Truth, batch: Batch, f_scores: bool = True
+) -> SampleErrors:
+    """The errors of a reconstruction of a batch, whoever made it."""
+    return sample_errors(
+        prediction,
+        truth,
+        sample_id=batch["annotation_id"],
+        hand_type=batch["hand_type"],
+        sample_mask=batch["sample_mask"],
+        f_scores=f_scores,
+    )
+
+
+def evaluate(
+    step: EvaluationStep,
+    weights: NetworkWeights,
+    hands: HandModel,
+    batches: Batches,
+    *,
+    title: str,
+    constants: Constants | None = None,
+    sheet: SamplesSheet | None = None,
+    keep_parameters: bool = False,
+) -> Walk:
+    """Walks once over a split.
+
+    Args:
+      step: from `make_evaluation_step`.
+      weights: replicated.
+      hands: replicated.
+      batches: the split's batches, the last one padded.
+      title: of the progress bar.
+      constants: baselines evaluated beside the network, not replicated.
+      sheet: to draw samples on.
+      keep_parameters: also returns what the network predicts of each sample.
+    """
+    beside = distributed.replicate(dict(constants or {}))
+    parameters: list[dict[str, np.ndarray]] = []
+
+    def all_errors() -> Iterator[dict[str, SampleErrors]]:
+        with progress_bar(title, len(batches), "batches") as bar:
+            for batch in batches:
+                found = step(weights, hands, beside, distributed.shard(batch))
+                yield distributed.gather(found.errors)
+                if sheet is not None and not sheet.full:
+                    sheet.add(batch, distributed.gather(found.drawn))
+                if keep_parameters:
+                    real = batch["sample_mask"]
+                    own = distributed.gather(found.parameters)
+                    parameters.append({name: x[real] for name, x in own.items()})
+                bar.advance()
+
+    errors = across_hosts(collect_by_name(all_errors()))
+    if not keep_parameters:
+        return Walk(errors, None)
+    joined = jax.tree.map(lambda *parts: np.concatenate(parts), *parameters)
+    return Walk(errors, across_hosts(joined))
+
+
+def collect_by_name(batches: Iterable[Mapping[str, SampleErrors]]) -> dict[str, SampleErrors]:
+    """Tables of numpy arrays from the errors of batches; see `collect`."""
+    tables: dict[str, list[SampleErrors]] = {}
+    for batch in batches:
+        for name, errors in jax.device_get(dict(batch)).items():
+            tables.setdefault(name, []).append(errors)
+    return {name: collect(table) for name, table in tables.items()}
+
+
+def print_table(title: str, summaries: Mapping[str, dict[str, Any]]) -> None:
+    """The headline numbers of some summaries, one column each, on the terminal."""
+    table = Table("metric [mm]", *summaries, title=title)
+    rows = {name: headline(summary, HEADLINE) for name, summary in summaries.items()}
+    for metric in HEADLINE:
+        values = [row[metric] for row in rows.values()]
+        table.add_row(metric, *("–" if value is None else f"{value:.2f}" for value in values))
+    Console().print(table)

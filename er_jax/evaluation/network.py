@@ -1,0 +1,117 @@
+"""A trained network evaluated on a split, its baselines beside it."""
+
+import dataclasses
+from typing import Any
+
+import jax
+
+from er_jax.evaluation.evaluate import (
+    NETWORK,
+    Constants,
+    evaluate,
+    make_evaluation_step,
+    make_prediction_function,
+)
+from er_jax.evaluation.results import Evaluated, evaluated
+from er_jax.evaluation.samples_sheet import SamplesSheet
+from er_jax.evaluation.types import ReconstructedMeshes
+from er_jax.mano import HandModel, hand_model_facts
+from er_jax.models import ERConfig
+from er_jax.models.functional import NetworkWeights
+from er_jax.supervision.loaders import Split
+from er_jax.utils import distributed
+from er_jax.utils.provenance import software_facts
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedNetwork:
+    """A network and where it comes from.
+
+    Attributes:
+      name: in tables, such as the run's.
+      config: its sizes.
+      weights: not replicated.
+      depth_box_m: the depth that its heatmaps span.
+      step: of the checkpoint.
+    """
+
+    name: str
+    config: ERConfig
+    weights: NetworkWeights
+    depth_box_m: float
+    step: int
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a table says of it."""
+        return {
+            "checkpoint_step": self.step,
+            "backbone": self.config.backbone,
+            "parameters": sum(leaf.size for leaf in jax.tree.leaves(self.weights.params)),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkEvaluation:
+    """What a walk over a split found out of a network.
+
+    Attributes:
+      network: its errors.
+      baselines: those of the constants, in their order.
+      parameters: `er_jax.evaluation.evaluate.PARAMETERS` of every sample, where asked for.
+    """
+
+    network: Evaluated
+    baselines: list[Evaluated]
+    parameters: dict[str, Any] | None
+
+
+def evaluate_network(
+    trained: TrainedNetwork,
+    hands: HandModel,
+    split: Split,
+    *,
+    constants: Constants | None = None,
+    f_scores: bool = True,
+    sheet: SamplesSheet | None = None,
+    keep_parameters: bool = False,
+) -> NetworkEvaluation:
+    """The errors of a trained network on a split, with where they come from; one walk over it.
+
+    Args:
+      trained: the network.
+      hands: both hands, not replicated.
+      split: to evaluate on.
+      constants: baselines by name, evaluated beside it.
+      f_scores: see `er_jax.evaluation.metrics.sample_errors`.
+      sheet: to draw samples on.
+      keep_parameters: see `NetworkEvaluation`.
+    """
+    walk = evaluate(
+        make_evaluation_step(trained.config, trained.depth_box_m, f_scores=f_scores),
+        distributed.replicate(trained.weights),
+        distributed.replicate(hands),
+        split,
+        title=f"Evaluating {trained.name} on {split.name}",
+        constants=constants,
+        sheet=sheet,
+        keep_parameters=keep_parameters,
+    )
+    labels = split.annotations.labels
+    common = {
+        "dataset": split.dataset,
+        "split": split.name,
+        "input_size_px": split.input_size,
+        **hand_model_facts(hands),
+        **software_facts(),
+    }
+    baselines = [evaluated(name, walk.errors[name], labels, common) for name in constants or {}]
+    facts = {**trained.facts, **common}
+    network = evaluated(trained.name, walk.errors[NETWORK], labels, facts)
+    return NetworkEvaluation(network, baselines, walk.parameters)
+
+
+def reconstruct_crops(trained: TrainedNetwork, hands: HandModel, crops: Any) -> ReconstructedMeshes:
+    """The meshes of some crops, (B, S, S, 3) uint8, on one device."""
+    prediction = jax.jit(make_prediction_function(trained.config))(trained.weights, hands, crops)
+    return ReconstructedMeshes(prediction.vertices, prediction.joints, prediction.rel_trans)

@@ -1,0 +1,221 @@
+"""The predictions file: what any method can export to be evaluated by the same code.
+
+The format is described in docs/predictions_file.md. Whether the content is plausible beside the
+truth is checked in `er_jax.evaluation.prediction_checks`.
+"""
+
+import dataclasses
+import functools
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from er_jax.evaluation.types import ReconstructedMeshes
+from er_jax.mano import HandModel, hand_forward, joints_from_vertices
+from er_jax.utils.atomic_write import atomic_write
+from er_jax.utils.errors import DataError
+
+FORMAT = "er_jax predictions 1"
+SHAPES: dict[str, tuple[int, ...]] = {
+    "vertices": (2, 778, 3),
+    "betas": (2, 10),
+    "pose": (2, 48),
+    "translation": (2, 3),
+    "rel_trans": (3,),
+}
+"""Shapes of the arrays after their first axis, which is that of `sample_id`."""
+DOCUMENTATION = "docs/predictions_file.md describes the format"
+
+
+class PredictionsError(DataError, ValueError):
+    """A predictions file that cannot be read, or whose content cannot be meant."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """Two reconstructed hands for each of some samples; hands (right, left), metres, camera axes.
+
+    Attributes:
+        path: of the file.
+        sample_id: annotation ids, each once.
+        arrays: some of `SHAPES`: `vertices`, or `betas` with `pose`; for MRRPE and RRVE also
+            `rel_trans`, or `translation` with `betas` and `pose`.
+        pose_includes_mean: whether MANO's mean pose is already part of `pose`.
+        facts: what the file says of itself: `method`, and whatever else.
+    """
+
+    path: Path
+    sample_id: Int[np.ndarray, "N"]
+    arrays: Mapping[str, np.ndarray]
+    pose_includes_mean: bool
+    facts: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.facts.get("method") or self.path.stem)
+
+    @property
+    def has_rel_trans(self) -> bool:
+        return "rel_trans" in self.arrays or "translation" in self.arrays
+
+    def rows_of(self, sample_ids: Int[np.ndarray, "M"]) -> Int[np.ndarray, "M"]:
+        """Where the predictions of these samples are.
+
+        Raises:
+            PredictionsError: some are not there.
+        """
+        order = np.argsort(self.sample_id)
+        place = np.searchsorted(self.sample_id, sample_ids, sorter=order)
+        rows = order[np.minimum(place, len(order) - 1)]
+        missing = np.unique(sample_ids[self.sample_id[rows] != sample_ids])
+        if missing.size:
+            raise PredictionsError(
+                f"{self.path}: no prediction for {missing.size} samples of the split, such as "
+                f"sample_id {', '.join(map(str, missing[:5]))}. A table needs all of them: export "
+                "every annotation of the split, or evaluate on a dataset config that holds only "
+                "those that the method is meant for."
+            )
+        return rows
+
+    def reconstruct(self, hands: HandModel, rows: Int[np.ndarray, "B"]) -> ReconstructedMeshes:
+        """Meshes and joints of some rows; `rel_trans` zero where the file has none."""
+        part = {name: np.asarray(array[rows], np.float32) for name, array in self.arrays.items()}
+        part.setdefault("rel_trans", np.zeros((len(rows), 3), np.float32))
+        own_rel_trans = "rel_trans" in self.arrays
+        return _reconstruct(hands, part, self.pose_includes_mean, own_rel_trans)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _reconstruct(
+    hands: HandModel,
+    part: Mapping[str, Float[Array, "B ..."]],
+    pose_includes_mean: bool,
+    own_rel_trans: bool,
+) -> ReconstructedMeshes:
+    if "vertices" in part:
+        vertices = part["vertices"]
+        joints = joints_from_vertices(hands, vertices)
+    else:
+        pose = part["pose"]
+        if pose_includes_mean:
+            pose = pose.at[..., 3:].add(-hands.mean_pose)
+        mesh = hand_forward(hands, part["betas"], pose, part.get("translation"))
+        vertices, joints = mesh.vertices, mesh.joints
+    wrist = joints[:, :, :1]
+    rel_trans = part["rel_trans"]
+    if not own_rel_trans and "translation" in part:
+        rel_trans = wrist[:, 1, 0] - wrist[:, 0, 0]
+    return ReconstructedMeshes(vertices - wrist, joints - wrist, jnp.asarray(rel_trans))
+
+
+def read_predictions(path: str | Path) -> Predictions:
+    """Opens a predictions file.
+
+    Args:
+        path: an `.npz` file, or a folder of `.npy` files of the same names, which are then read
+            piece by piece: for more predictions than fit into memory.
+
+    Raises:
+        PredictionsError: it is none, an array is missing, of a wrong shape, or ids occur twice.
+        FileNotFoundError: there is no such file.
+    """
+    path = Path(path)
+    content = _read_arrays(path)
+    found = str(content.pop("format", "")) or "none"
+    if found != FORMAT:
+        raise PredictionsError(
+            f"{path}: its `format` is {found!r}, not {FORMAT!r}; {DOCUMENTATION}."
+        )
+    try:
+        facts = json.loads(str(content.pop("facts", "{}")))
+    except json.JSONDecodeError as error:
+        raise PredictionsError(f"{path}: `facts` is no JSON object: {error}") from None
+    includes_mean = bool(content.pop("pose_includes_mean", False))
+    sample_id = _checked_ids(path, content.pop("sample_id", None))
+    _check_arrays(path, content, len(sample_id))
+    return Predictions(path, sample_id, content, includes_mean, facts)
+
+
+def write_predictions(
+    path: str | Path,
+    sample_id: Int[np.ndarray, "N"],
+    arrays: Mapping[str, Float[np.ndarray, "N ..."]],
+    *,
+    facts: Mapping[str, Any],
+    pose_includes_mean: bool = False,
+) -> None:
+    """Writes a predictions file, whole or not at all; arguments as of `Predictions`.
+
+    Raises:
+        PredictionsError: the content is none that `read_predictions` would take.
+    """
+    path = Path(path)
+    sample_id = _checked_ids(path, sample_id)
+    _check_arrays(path, arrays, len(sample_id))
+    content = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
+    content["sample_id"] = sample_id
+    content["pose_includes_mean"] = np.array(pose_includes_mean)
+    content["format"], content["facts"] = np.array(FORMAT), np.array(json.dumps(dict(facts)))
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **content)
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    if path.is_dir():
+        return {file.stem: np.load(file, mmap_mode="r") for file in sorted(path.glob("*.npy"))}
+    try:
+        with np.load(path) as file:
+            return {name: file[name] for name in file.files}
+    except (ValueError, zipfile.BadZipFile, EOFError, AttributeError) as error:
+        raise PredictionsError(
+            f"{path}: no readable .npz of plain arrays ({error}); {DOCUMENTATION}."
+        ) from None
+
+
+def _checked_ids(path: Path, sample_id: Any) -> Int[np.ndarray, "N"]:
+    if sample_id is None:
+        raise PredictionsError(f"{path}: `sample_id` is missing; {DOCUMENTATION}.")
+    sample_id = np.asarray(sample_id)
+    if sample_id.ndim != 1 or sample_id.dtype.kind not in "iu" or not sample_id.size:
+        raise PredictionsError(
+            f"{path}: `sample_id` is {sample_id.dtype} {sample_id.shape}; one integer, the "
+            "annotation's id, a sample is needed."
+        )
+    ids, counts = np.unique(sample_id, return_counts=True)
+    twice = ids[counts > 1]
+    if twice.size:
+        raise PredictionsError(
+            f"{path}: {twice.size} sample ids occur more than once, such as "
+            f"{', '.join(map(str, twice[:5]))}. Keep one prediction of each sample."
+        )
+    return sample_id.astype(np.int64)
+
+
+def _check_arrays(path: Path, arrays: Mapping[str, np.ndarray], count: int) -> None:
+    unknown = sorted(set(arrays) - set(SHAPES))
+    if unknown:
+        raise PredictionsError(
+            f"{path}: unknown arrays {', '.join(unknown)}; known are {', '.join(SHAPES)}. "
+            f"{DOCUMENTATION}."
+        )
+    parametric = "betas" in arrays and "pose" in arrays
+    if parametric == ("vertices" in arrays):
+        raise PredictionsError(
+            f"{path}: either `vertices`, or `betas` and `pose`, are needed; there are "
+            f"{', '.join(sorted(arrays)) or 'none'}."
+        )
+    if "translation" in arrays and not parametric:
+        raise PredictionsError(f"{path}: `translation` goes with `betas` and `pose` only.")
+    for name, array in arrays.items():
+        if array.shape != (count, *SHAPES[name]) or array.dtype.kind != "f":
+            raise PredictionsError(
+                f"{path}: `{name}` is {array.dtype} {array.shape}; float "
+                f"{(count, *SHAPES[name])} is needed."
+            )

@@ -1,0 +1,63 @@
+"""The network as a pure function: its structure apart from its weights."""
+
+import dataclasses
+from typing import Any
+
+import jax
+from flax import nnx
+
+from er_jax.models.config import ERConfig
+from er_jax.models.er import ERNet
+
+Tree = Any
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class NetworkWeights:
+    """All that a trained network consists of besides its structure."""
+
+    params: Tree  # nested dicts by module
+    batch_stats: Tree  # running means and variances of the batch norms
+
+
+def weights_of(net: ERNet) -> NetworkWeights:
+    """The weights of a network."""
+    return NetworkWeights(
+        nnx.to_pure_dict(nnx.state(net, nnx.Param)), nnx.to_pure_dict(nnx.state(net, nnx.BatchStat))
+    )
+
+
+def create_weights(config: ERConfig, seed: int) -> NetworkWeights:
+    """Freshly initialised weights, the same on every host for the same seed."""
+    return weights_of(ERNet(config, rngs=nnx.Rngs(seed)))
+
+
+def network_of(config: ERConfig, weights: NetworkWeights) -> ERNet:
+    """The network with some weights, in evaluation mode."""
+    structure = network_structure(config, training=False)
+    return nnx.merge(structure, weights.params, weights.batch_stats)
+
+
+def network_structure(
+    config: ERConfig, *, training: bool, batch_norm_axis: str | None = None
+) -> nnx.GraphDef:
+    """The network without its arrays: `nnx.merge(structure, params, batch_stats)` makes it whole.
+
+    Args:
+      config: the network's sizes.
+      training: batch norms use, and update from, the statistics of the batch; else the running
+        ones.
+      batch_norm_axis: the statistics are those of the batch on all devices of this axis.
+    """
+
+    def build() -> ERNet:
+        whole = dataclasses.replace(config, batch_norm_axis=batch_norm_axis)
+        net = ERNet(whole, rngs=nnx.Rngs(0))
+        if training:
+            net.train()
+        else:
+            net.eval()
+        return net
+
+    return nnx.split(nnx.eval_shape(build))[0]

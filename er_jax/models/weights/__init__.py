@@ -1,0 +1,1 @@
+"""A network's weights in other formats than checkpoints: safetensors and PyTorch's files."""

@@ -1,0 +1,158 @@
+"""Weights from and to files: pretrained backbones, and the whole network as `.safetensors`.
+
+A tensor of an exported network is named by its path in the tree of modules, joined by dots, as in
+`desim.right.blocks.0.attention.query.kernel`; convolution kernels are (rows, columns, channels in,
+channels out), linear kernels (in, out), norms have `scale` and `bias`, batch norms also the running
+`mean` and `var`. The header's metadata hold the config as JSON.
+"""
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax import nnx
+
+from er_jax.models.backbones.resnet import ResNet
+from er_jax.models.backbones.tinyvit import TinyViT
+from er_jax.models.er import ERNet
+from er_jax.models.weights.torch_checkpoint import read_torch_checkpoint
+from er_jax.utils.atomic_write import atomic_write
+
+FORMAT = "er_jax 1"
+
+
+class WeightError(ValueError):
+    """A file's tensors do not fit the network; the message names each that does not."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """Foreign names that match `pattern` become `name`; None: they have no place here."""
+
+    pattern: str
+    name: str | None
+    transform: Callable[[np.ndarray], np.ndarray] = np.asarray
+
+
+def kernel(weight: np.ndarray) -> np.ndarray:
+    """PyTorch's (out, in) or (out, in, rows, columns) to (in, out) or (rows, columns, in, out)."""
+    return np.moveaxis(weight, (1, 0), (-2, -1))
+
+
+NORM_RULES = (
+    Rule(r"(|.*\.)(bn\d?|norm)\.weight", r"\1\2.scale"),
+    Rule(r"(|.*\.)(bn\d?|norm)\.bias", r"\1\2.bias"),
+    Rule(r"(|.*\.)(bn\d?)\.running_(mean|var)", r"\1\2.\3"),
+    Rule(r".*\.num_batches_tracked", None),
+)
+RESNET_RULES = (
+    Rule(r"(.*\.downsample)\.0\.weight", r"\1.conv.kernel", kernel),
+    Rule(r"(.*\.downsample)\.1\.weight", r"\1.bn.scale"),
+    Rule(r"(.*\.downsample)\.1\.bias", r"\1.bn.bias"),
+    Rule(r"(.*\.downsample)\.1\.running_(mean|var)", r"\1.bn.\2"),
+    Rule(r"(|.*\.)conv(\d)\.weight", r"\1conv\2.kernel", kernel),
+    Rule(r"fc\..*", None),
+    *NORM_RULES,
+)
+TINYVIT_RULES = (
+    Rule(r"head\..*", None),
+    Rule(r".*\.attention_bias_idxs", None),
+    Rule(r"(.*)\.(conv|qkv|proj|fc1|fc2)\.weight", r"\1.\2.kernel", kernel),
+    Rule(r"(.*)\.(qkv|proj|fc1|fc2)\.bias", r"\1.\2.bias"),
+    Rule(r"(.*)\.attention_biases", r"\1.attention_biases"),
+    *NORM_RULES,
+)
+
+
+def load_backbone(backbone: ResNet | TinyViT, path: Path | str) -> None:
+    """Puts a checkpoint of torchvision (ResNet) or timm (TinyViT, ResNet) into a backbone.
+
+    Args:
+        backbone: changed in place; `net.backbone`.
+        path: a `.pth` or `.safetensors` file.
+
+    Raises:
+        WeightError: tensors are missing, surplus or of another shape; the backbone is untouched.
+        CheckpointError: the file cannot be read safely.
+    """
+    rules = RESNET_RULES if isinstance(backbone, ResNet) else TINYVIT_RULES
+    tensors, unknown = _renamed(_read_tensors(Path(path)), rules)
+    _assign(backbone, tensors, unknown, Path(path))
+
+
+def export_network(net: ERNet, path: Path | str) -> None:
+    """Writes all weights and running statistics, with the config, as one `.safetensors` file."""
+    path = Path(path)
+    tensors = {
+        name: np.ascontiguousarray(variable[...]) for name, variable in named_variables(net).items()
+    }
+    metadata = {"format": FORMAT, "config": json.dumps(dataclasses.asdict(net.config))}
+    with atomic_write(path) as beside:
+        # `save_file` makes a file that its owner alone may read.
+        beside.write_bytes(safetensors.numpy.save(tensors, metadata))
+
+
+def import_network(net: ERNet, path: Path | str) -> None:
+    """Reads what `export_network` wrote into a network of the same config, in place.
+
+    Raises:
+        WeightError: tensors are missing, surplus or of another shape; the network is untouched.
+    """
+    _assign(net, _read_tensors(Path(path)), [], Path(path))
+
+
+def named_variables(module: nnx.Module) -> dict[str, nnx.Variable]:
+    """A module's weights and running statistics by their dotted path."""
+    return {
+        ".".join(map(str, path)): variable
+        for path, variable in nnx.to_flat_state(nnx.state(module))
+    }
+
+
+def _read_tensors(path: Path) -> Mapping[str, np.ndarray]:
+    if path.suffix != ".safetensors":
+        return read_torch_checkpoint(path)
+    try:
+        return safetensors.numpy.load_file(path)
+    except safetensors.SafetensorError as error:
+        raise WeightError(f"{path} is no .safetensors file, or is cut off: {error}") from error
+
+
+def _renamed(
+    tensors: Mapping[str, np.ndarray], rules: tuple[Rule, ...]
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The tensors under this project's names, and the names that no rule knows."""
+    renamed, unknown = {}, []
+    for name, tensor in tensors.items():
+        rule = next((rule for rule in rules if re.fullmatch(rule.pattern, name)), None)
+        if rule is None:
+            unknown.append(name)
+        elif rule.name is not None:
+            renamed[re.sub(rule.pattern, rule.name, name)] = rule.transform(tensor)
+    return renamed, unknown
+
+
+def _assign(
+    module: nnx.Module, tensors: Mapping[str, np.ndarray], unknown: list[str], path: Path
+) -> None:
+    variables = named_variables(module)
+    problems = [f"surplus: {name}" for name in unknown]
+    problems += [f"surplus: {name}" for name in tensors if name not in variables]
+    for name, variable in variables.items():
+        if name not in tensors:
+            problems.append(f"missing: {name} {variable.shape}")
+        elif tensors[name].shape != variable.shape:
+            problems.append(f"shape: {name} is {tensors[name].shape}, not {variable.shape}")
+    if problems:
+        raise WeightError(
+            f"{path} does not fit this {type(module).__name__}; check that config.model names "
+            "the same network:\n  " + "\n  ".join(problems)
+        )
+    for name, variable in variables.items():
+        variable[...] = jnp.asarray(tensors[name], variable.dtype)

@@ -1,0 +1,53 @@
+"""The report of a checkpoint beside its baselines."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from data_pipeline.annotated_split import AnnotatedSplit
+from data_pipeline.augmentation import Crop
+from er_jax.evaluation.network import NetworkEvaluation, TrainedNetwork, reconstruct_crops
+from er_jax.evaluation.types import ReconstructedMeshes
+from er_jax.mano import HandModel
+from er_jax.report.pictures import sample_pictures
+from er_jax.report.write import write_report
+
+
+def report_on_checkpoint(
+    trained: TrainedNetwork,
+    hands: HandModel,
+    evaluation: NetworkEvaluation,
+    split: AnnotatedSplit,
+    folder: Path,
+) -> Path:
+    """Writes the report of a checkpoint beside its baselines; see `write_report`.
+
+    Args:
+      trained: the network of the checkpoint.
+      hands: both hands, not replicated.
+      evaluation: of it, on the split.
+      split: that it was evaluated on.
+      folder: of the report.
+
+    Returns:
+      The page.
+    """
+
+    def reconstruct(records: Int[np.ndarray, "N"]) -> ReconstructedMeshes:
+        pictures = (split.picture(int(record)) for record in records)
+        size = trained.config.input_size
+        crops = [Crop.of(image, sample["bbox_px"], size).image for image, sample in pictures]
+        return reconstruct_crops(trained, hands, np.stack(crops))
+
+    network = evaluation.network
+    pictures = sample_pictures(network, split, hands, reconstruct)
+    title = f"{network.name} on {split.dataset}, {split.split}"
+    return write_report(
+        folder,
+        title,
+        [network],
+        hands=hands,
+        baselines=evaluation.baselines,
+        pictures=pictures,
+    )

@@ -1,0 +1,57 @@
+"""The training loss: eight L1 terms on what the network predicts of two hands."""
+
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from er_jax.models import Prediction
+from er_jax.supervision.targets import Targets
+
+LOSS_WEIGHTS: Mapping[str, float] = {
+    "rel_trans": 1.0,
+    "mano_pose": 1.0,
+    "mano_shape": 1.0,
+    "joint_cam": 10.0,
+    "mano_joint_cam": 10.0,
+    "joint_img": 1.0,
+    "mano_joint_img": 1.0,
+    "joint_proj": 1.0,
+}
+
+
+def losses(
+    prediction: Prediction, targets: Targets, weights: Mapping[str, float] = LOSS_WEIGHTS
+) -> dict[str, Float[Array, ""]]:
+    """Every loss term times its weight; the training loss is their sum.
+
+    A term is the mean over all its elements, those without an annotation counting as zero, so that
+    a batch with fewer annotations pulls less, not harder.
+
+    Raises:
+      KeyError: if a weight names no term, or a term has no weight.
+    """
+    mesh, pose = targets.mano_hand_valid[..., None, None], targets.mano_pose_valid[..., None]
+    joint, joint_seen = targets.joint_valid[..., None], targets.joint_trunc[..., None]
+    terms = {
+        "rel_trans": _l1(prediction.rel_trans, targets.rel_trans, targets.rel_trans_valid[:, None]),
+        "mano_pose": _l1(prediction.pose, targets.mano_pose, pose),
+        "mano_shape": _l1(prediction.betas, targets.mano_shape, pose),
+        "joint_cam": _l1(prediction.joints, targets.joint_cam, joint),
+        "mano_joint_cam": _l1(prediction.joints, targets.mano_joint_cam, mesh),
+        "joint_img": _l1(prediction.joint_img, targets.joint_img, joint_seen),
+        "mano_joint_img": _l1(
+            prediction.joint_img, targets.mano_joint_img, targets.mano_joint_trunc[..., None]
+        ),
+        "joint_proj": _l1(prediction.joint_proj, targets.joint_img[..., :2], joint),
+    }
+    if terms.keys() != weights.keys():
+        raise KeyError(
+            f"loss weights {sorted(weights)} must name exactly the terms {sorted(terms)}"
+        )
+    return {name: weights[name] * term for name, term in terms.items()}
+
+
+def _l1(predicted: Array, target: Array, mask: Array) -> Float[Array, ""]:
+    """Mean of |predicted − target| over all elements, zero where the mask is not set."""
+    return jnp.mean(jnp.where(mask, jnp.abs(predicted - target), 0.0))

@@ -1,0 +1,64 @@
+"""A trained network from a run's folder."""
+
+import logging
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from er_jax.evaluation.network import TrainedNetwork
+from er_jax.mano import HandModel
+from er_jax.models import ERConfig, ERNet
+from er_jax.models.functional import NetworkWeights, create_weights, network_of
+from er_jax.training.checkpoints import Checkpoints
+from er_jax.training.run_record import check_same_network, warn_of_other_hands
+from er_jax.utils import distributed
+from er_jax.utils.errors import NotFoundError
+
+
+def load_trained(
+    config: ConfigDict, workdir: Path, step: int | None, hands: HandModel | None = None
+) -> TrainedNetwork:
+    """The network of a run's checkpoint.
+
+    Args:
+      config: must describe the same network.
+      workdir: the run's folder.
+      step: of the checkpoint; None: the best by validation.
+      hands: that its poses and shapes are for; warns where it was trained with others.
+
+    Raises:
+      NotFoundError: there is no such checkpoint; names those that are there.
+      RunMismatchError: it holds another network; names the differences.
+    """
+    folder = workdir / "checkpoints"
+    net_config = ERConfig.from_dict(config.model)
+    like = jax.eval_shape(lambda: create_weights(net_config, config.seed))
+
+    def load() -> tuple[NetworkWeights, int]:
+        with Checkpoints(folder, read_only=True) as checkpoints:
+            saved = checkpoints.steps()
+            chosen = checkpoints.best_step() if step is None else step
+            if chosen is None or chosen not in saved:
+                raise NotFoundError(
+                    f"{folder} has no checkpoint {'' if step is None else step}; there are "
+                    f"{saved or 'none'}. Train first with --mode=train and the same --workdir."
+                )
+            record = checkpoints.read_run(chosen)
+            check_same_network(record, config, folder / str(chosen))
+            if hands is not None:
+                warn_of_other_hands(record, hands, folder / str(chosen))
+            logging.info("Using checkpoint %s", folder / str(chosen))
+            return checkpoints.restore_weights(chosen, like), chosen
+
+    weights, chosen = distributed.on_first_process(load)
+    device_weights = jax.device_put(weights)
+    return TrainedNetwork(workdir.name, net_config, device_weights, config.depth_box_m, chosen)
+
+
+def load_network(
+    config: ConfigDict, workdir: Path, step: int | None, hands: HandModel | None = None
+) -> ERNet:
+    """The network of a run's checkpoint as a module, in evaluation mode; see `load_trained`."""
+    trained = load_trained(config, workdir, step, hands)
+    return network_of(trained.config, trained.weights)

@@ -1,0 +1,83 @@
+"""Updates that were skipped because the loss or the gradient was not finite."""
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from er_jax.training.signals import Stop
+from er_jax.utils.errors import NonFiniteError
+
+HostBatch = Mapping[str, np.ndarray]
+
+
+class SkippedUpdates:
+    """Writes down the samples of every skipped update, and ends a run that skips too many.
+
+    A line of `skipped_updates_<host>.jsonl` is {"step", "loss", "gradient_norm", "annotation_ids"
+    of this host's part of the batch, "not_finite": the annotations of it that are not finite, by
+    field}. All runs in the folder count together.
+    """
+
+    def __init__(self, workdir: Path, limit: int, stop: Stop):
+        """Args:
+        workdir: the run's folder.
+        limit: of skipped updates; one more asks `stop` for the end.
+        stop: gets the error that says so.
+        """
+        self.file = workdir / f"skipped_updates_{jax.process_index()}.jsonl"
+        self._limit, self._stop = limit, stop
+        self._steps = set()
+        if self.file.exists():
+            lines = self.file.read_text(encoding="utf-8").splitlines()
+            self._steps = {json.loads(line)["step"] for line in lines}
+
+    @property
+    def count(self) -> int:
+        return len(self._steps)
+
+    def add(self, step: int, batch: HostBatch, loss: float, gradient_norm: float) -> None:
+        """Notes one; the batch needs no pictures."""
+        ids = batch["annotation_id"]
+        culprits = {name: ids[samples].tolist() for name, samples in _not_finite(batch).items()}
+        entry = {
+            "step": step,
+            "loss": str(loss),
+            "gradient_norm": str(gradient_norm),
+            "annotation_ids": ids.tolist(),
+            "not_finite": culprits,
+        }
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+        self._steps.add(step)
+        logging.warning(
+            "Step %d: loss %s, gradient norm %s: update skipped; its samples are in %s",
+            *(step, loss, gradient_norm, self.file),
+        )
+        if self.count > self._limit:
+            self._stop.requested = True
+            self._stop.error = NonFiniteError(self._complaint(culprits))
+
+    def _complaint(self, culprits: Mapping[str, Any]) -> str:
+        found = f"Annotations that are not finite: {culprits}. " if culprits else ""
+        return (
+            f"{self.count} updates were skipped because the loss or the gradient was not finite, "
+            f"more than config.skipped_updates_limit={self._limit}. {found}{self.file} has the "
+            "samples of each. Mend or leave out those samples; where the annotations are finite, "
+            "lower config.optimizer.learning_rate or set config.optimizer.gradient_clip. A higher "
+            "limit goes on as it is."
+        )
+
+
+def _not_finite(batch: HostBatch) -> dict[str, np.ndarray]:
+    """Field → which samples of the batch have a number in it that is not finite."""
+    masks = {
+        name: np.any(~np.isfinite(values.reshape(len(values), -1)), axis=1)
+        for name, values in batch.items()
+        if np.issubdtype(values.dtype, np.floating)
+    }
+    return {name: mask for name, mask in masks.items() if mask.any()}

@@ -1,0 +1,1 @@
+"""What knows nothing of hands: files, errors, progress, devices; imports nothing of the project."""

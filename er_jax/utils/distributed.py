@@ -1,0 +1,182 @@
+"""How the project is parallelised, all of it: data-parallel replicas over every device.
+
+Each device holds a copy of the state and works on its own part of the batch; gradients, metrics
+and batch statistics are averaged over `AXIS`. Every process (one a host, or one a device) runs the
+same program on its own devices; the first one alone reads checkpoints and writes anything. The rest
+of the code sees only the functions below.
+"""
+
+import os
+import pickle
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from er_jax.utils.errors import ConfigError
+
+AXIS = "devices"
+
+Tree = Any
+Result = TypeVar("Result")
+
+# How many processes srun and mpirun say that they started.
+PROCESS_COUNTS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+FINISH_TIMEOUT_S = 24 * 3600  # the other processes wait while the first one writes its reports
+
+
+def join_processes(
+    coordinator: str | None = None, processes: int | None = None, process_id: int | None = None
+) -> None:
+    """Makes this process one of several, before anything else is done with JAX.
+
+    Where no argument is given and neither `srun` nor `mpirun` started several processes, this one
+    stays alone and nothing happens. Arguments that are left out are found by
+    `jax.distributed.initialize` in the environment of SLURM, Open MPI, Kubernetes, a TPU pod…
+
+    Args:
+      coordinator: `host:port` of the first process, where that port is free; "auto" to find it in
+        an environment other than those two.
+      processes: how many there are.
+      process_id: which of them this one is, from 0.
+
+    Raises:
+      ValueError, RuntimeError: from JAX, if something is not found or the others are not reached.
+    """
+    several = any(int(os.environ.get(name, 1)) > 1 for name in PROCESS_COUNTS)
+    if not several and (coordinator, processes, process_id) == (None, None, None):
+        return
+    # Its service takes SIGTERM for itself; `er_jax.training.signals` has the processes agree.
+    jax.config.update("jax_enable_preemption_service", False)
+    jax.distributed.initialize(
+        None if coordinator == "auto" else coordinator,
+        processes,
+        process_id,
+        shutdown_timeout_seconds=FINISH_TIMEOUT_S,
+    )
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that speaks and writes."""
+    return jax.process_index() == 0
+
+
+def on_first_process(function: Callable[[], Result]) -> Result:
+    """What a function returns, or raises, on the first process; the others get it from there.
+
+    Args:
+      function: its result is of host arrays and whatever else can be pickled.
+    """
+    if jax.process_count() == 1:
+        return function()
+    result, error = None, None
+    if is_first_process():
+        try:
+            result = function()
+        except Exception as raised:
+            error = raised
+    content = np.frombuffer(pickle.dumps((result, error)), np.uint8)
+    length = int(multihost_utils.broadcast_one_to_all(np.int32(content.size)))
+    received = multihost_utils.broadcast_one_to_all(np.resize(content, length))
+    result, error = pickle.loads(received.tobytes())
+    if error is not None:
+        raise error
+    return result
+
+
+class AnyProcess:
+    """Tells all processes whether any of them raised a flag, each time the same answer to all.
+
+    With several processes the answer is one call late, so that nobody waits for a step under way.
+    """
+
+    def __init__(self) -> None:
+        self._any = jax.pmap(lambda flag: jax.lax.pmax(flag, AXIS), axis_name=AXIS)
+        self._asked: jax.Array | None = None
+
+    def __call__(self, flag: bool) -> bool:
+        """Every process has to call this, equally often."""
+        if jax.process_count() == 1:
+            return flag
+        before, self._asked = self._asked, self._any(replicate(np.int32(flag)))
+        return before is not None and bool(first_replica(before))
+
+
+def data_parallel(function: Callable, *, donate: Sequence[int] = ()) -> Callable:
+    """Compiles a function of replicated and sharded trees to run on every local device.
+
+    Inside it `mean_over_devices` averages; arguments and results carry a leading device axis.
+
+    Args:
+      function: pure function of pytrees.
+      donate: positions of the arguments whose memory the results may take over.
+    """
+    return jax.pmap(function, axis_name=AXIS, donate_argnums=tuple(donate))
+
+
+def mean_over_devices(tree: Tree) -> Tree:
+    """The mean over all devices of all processes, inside a `data_parallel` function."""
+    return jax.lax.pmean(tree, AXIS)
+
+
+def key_of_device(key: jax.Array) -> jax.Array:
+    """A random key of each device's own, of all processes, inside a `data_parallel` function."""
+    return jax.random.fold_in(key, jax.lax.axis_index(AXIS))
+
+
+def local_devices() -> list[jax.Device]:
+    """The devices of this host that work: all of them."""
+    return jax.local_devices()
+
+
+def replicate(tree: Tree) -> Tree:
+    """A copy of the tree on every local device."""
+    devices = len(local_devices())
+    copies = jax.tree.map(lambda x: np.broadcast_to(x, (devices, *np.shape(x))), tree)
+    return jax.device_put(copies, _sharding())
+
+
+def first_replica(tree: Tree) -> Tree:
+    """The tree of this process's first device, without the device axis; no transfer to the host."""
+    return jax.tree.map(lambda x: x.addressable_data(0).reshape(x.shape[1:]), tree)
+
+
+def shard(batch: Tree) -> Tree:
+    """Splits a host batch's leading axis over the local devices and sends each its part."""
+    devices = len(local_devices())
+    split = jax.tree.map(lambda x: np.reshape(x, (devices, -1, *np.shape(x)[1:])), batch)
+    return jax.device_put(split, _sharding())
+
+
+def _sharding() -> jax.sharding.Sharding:
+    """A leading device axis laid out as `jax.pmap` lays out its results: it compiles only once."""
+    mesh = jax.sharding.Mesh(np.array(local_devices()), (AXIS,))
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
+
+
+def gather(tree: Tree) -> Tree:
+    """Per-sample results of a `data_parallel` function as host arrays with one batch axis."""
+    return jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), tree)
+
+
+def check_batch_size(global_batch_size: int, parts: int = 1) -> None:
+    """Makes sure that all devices of all hosts get equal parts of a batch.
+
+    Args:
+      global_batch_size: samples of a step.
+      parts: that each device works on one after the other.
+
+    Raises:
+      ConfigError: if they do not; names the nearest sizes that work.
+    """
+    pieces = jax.device_count() * parts
+    if global_batch_size < 1 or global_batch_size % pieces:
+        below = global_batch_size // pieces * pieces
+        works = " or ".join(str(size) for size in (below, below + pieces) if size > 0)
+        in_parts = f" in {parts} parts each" if parts > 1 else ""
+        raise ConfigError(
+            f"batch_size={global_batch_size} does not divide over {jax.device_count()} "
+            f"devices{in_parts}: use {works}"
+        )
