@@ -19,6 +19,7 @@ test: $(VENV)/test.ready
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
 	$(RUN) -m pytest
 
 test-slow: $(VENV)/test.ready

@@ -11,7 +11,7 @@ from itertools import islice
 import numpy as np
 from ml_collections import ConfigDict
 
-from configs.demo import get_config
+from er_jax.configs.demo import get_config
 from er_jax.mano import load_hands
 from er_jax.models import ERConfig
 from er_jax.supervision.loaders import train_loader

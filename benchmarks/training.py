@@ -17,7 +17,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from configs.demo import get_config
+from er_jax.configs.demo import get_config
 from er_jax.mano import load_hands
 from er_jax.models import ERConfig
 from er_jax.supervision.loaders import steps_in_epoch, train_loader

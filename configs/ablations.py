@@ -6,7 +6,7 @@
 
 from ml_collections import ConfigDict
 
-from configs.demo import get_config as demo
+from er_jax.configs.demo import get_config as demo
 
 
 def get_config() -> ConfigDict:

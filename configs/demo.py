@@ -5,7 +5,7 @@ make demo
 
 from ml_collections import ConfigDict
 
-from configs.ih26m import get_config as ih26m
+from er_jax.configs.ih26m import get_config as ih26m
 
 
 def get_config() -> ConfigDict:

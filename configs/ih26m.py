@@ -10,12 +10,22 @@ real dataset yet. The batch is that of one of the reference's GPUs: with N of th
 `--config.batch_size` to 80·N.
 """
 
+import dataclasses
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from data_pipeline.augmentation import AugmentationRange
+from er_jax.models.config import ERConfig
+from er_jax.supervision.losses import LOSS_WEIGHTS
+
 
 def get_config() -> ConfigDict:
-    """Every field that any run can set; the other configs change some of them."""
+    """Every field that any run can set; the other configs change some of them.
+
+    The network's sizes and switches are the defaults of `er_jax.models.config.ERConfig`, which
+    explains them; augmentation and loss weights those of `AugmentationRange` and `LOSS_WEIGHTS`.
+    """
     config = ConfigDict()
     config.seed = 0
     config.data_dir = placeholder(str)  # where the TFDS datasets were built
@@ -37,52 +47,13 @@ def get_config() -> ConfigDict:
     config.data.validation_split = "val"
     config.data.test_split = "test"
     config.data.workers = 8  # processes that decode and crop; 0: a thread of this process
-    config.data.augmentation = ConfigDict()
-    config.data.augmentation.scale = 0.25  # standard deviation, and largest deviation from 1
-    config.data.augmentation.rotation_degrees = 30.0  # standard deviation; at most twice that
-    config.data.augmentation.rotation_probability = 0.6
-    config.data.augmentation.colour = 0.2  # largest deviation of a channel's factor from 1
-    config.data.augmentation.flip_probability = 0.5
+    config.data.augmentation = ConfigDict(dataclasses.asdict(AugmentationRange()))
 
     config.depth_box_m = 0.4  # depth around the wrist that the heatmaps span
-    config.model = ConfigDict()
-    config.model.backbone = "resnet50"
-    config.model.backbone_width = 64  # channels of a ResNet's stem
+    config.model = ConfigDict(dataclasses.asdict(ERConfig()))
     config.model.backbone_weights = placeholder(str)  # torchvision's or timm's file to start from
-    config.model.backbone_init = "normal"  # as the other layers; "he" learns faster from scratch
-    config.model.freeze_backbone = False
-    config.model.frozen = ()  # patterns of other parts that are not trained: ("desim", "deocc")
-    config.model.remat_backbone = False  # less memory: its blocks are computed twice
-    config.model.precision = "float32"  # or "bfloat16": of the products; all else stays float32
-    config.model.input_size = 256
-    config.model.feature_dim = 512
-    config.model.depth_bins = 8
-    config.model.heads = 8
-    config.model.mlp_ratio = 4
-    config.model.dropout = 0.0  # after attention and in the MLPs
-    config.model.desim_depth = 2
-    config.model.deocc_depth = 2
-    config.model.fusejoint_depth = 2
-    config.model.use_desim = True
-    config.model.use_deocc = True
-    config.model.use_fusejoint = True
-    config.model.position_embedding = True
-    config.model.hand_embedding = True
-    config.model.deocc_shared_weights = True
-    config.model.joint_coordinate_embedding = True
-    config.model.joint_embedding = True
-    config.model.rotation_residual = True
-    config.model.embedding_std = 0.02
-
-    config.loss = ConfigDict()
-    config.loss.rel_trans = 1.0
-    config.loss.mano_pose = 1.0
-    config.loss.mano_shape = 1.0
-    config.loss.joint_cam = 10.0
-    config.loss.mano_joint_cam = 10.0
-    config.loss.joint_img = 1.0
-    config.loss.mano_joint_img = 1.0
-    config.loss.joint_proj = 1.0
+    del config.model.batch_norm_axis  # follows from sync_batch_norm
+    config.loss = ConfigDict(LOSS_WEIGHTS)
 
     config.optimizer = ConfigDict()
     config.optimizer.name = "adam"

@@ -5,7 +5,7 @@ python -m er_jax.main --config configs/tiny.py --workdir RUN --config.data_dir=D
 
 from ml_collections import ConfigDict
 
-from configs.demo import get_config as demo
+from er_jax.configs.demo import get_config as demo
 
 
 def get_config() -> ConfigDict:

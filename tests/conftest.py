@@ -6,9 +6,9 @@ import jax
 import pytest
 from ml_collections import ConfigDict
 
-from configs.tiny import get_config
 from data_pipeline.build import __main__ as build
 from data_pipeline.synthetic import Settings, write_dataset
+from er_jax.configs.tiny import get_config
 
 # Most of the tests' time is compilation, which this shortens. Processes of their own, the demo and
 # the benchmarks compile as users do.

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from configs.tiny import get_config
 from data_pipeline.build import __main__ as build
 from er_jax.commands.evaluate import run_evaluation
 from er_jax.commands.train import run_training
+from er_jax.configs.tiny import get_config
 from er_jax.mano import load_hands
 from er_jax.models import ERConfig
 from er_jax.supervision.loaders import Split

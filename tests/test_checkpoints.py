@@ -19,7 +19,7 @@ def state(step: int) -> TrainState:
         step=jnp.asarray(step, jnp.int32),
         params=weights,
         batch_stats={"norm": {"mean": jnp.full(3, step)}},
-        optimizer=({"count": jnp.asarray(step, jnp.int32)}, weights),
+        opt_state=({"count": jnp.asarray(step, jnp.int32)}, weights),
     )
 
 

@@ -16,7 +16,7 @@ FIXTURES = Path(__file__).parents[2] / "shared" / "fixtures"
 EVALUATE = """
 import json, sys
 import jax
-from configs.tiny import get_config
+from er_jax.configs.tiny import get_config
 from er_jax.mano import load_hands
 from er_jax.evaluation.summary import summarize
 from er_jax.models import ERConfig

@@ -50,7 +50,7 @@ PNG_SIGNATURE = b"\x89PNG\r\n"
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, data_dir):
     """An uninterrupted run of two epochs: its config and folder."""
-    from configs.tiny import get_config
+    from er_jax.configs.tiny import get_config
 
     config = get_config()
     config.data_dir = str(data_dir)

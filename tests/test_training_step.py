@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from configs.tiny import get_config
+from er_jax.configs.tiny import get_config
 from er_jax.mano import load_hands
 from er_jax.models import ERConfig
 from er_jax.supervision.loaders import train_loader

@@ -18,7 +18,7 @@ if precision == "float64":
     jax.config.update("jax_enable_x64", True)
     jnp.float32 = jnp.float64  # type: ignore[misc]  # the project computes in jnp.float32
 
-from configs.tiny import get_config  # noqa: E402
+from er_jax.configs.tiny import get_config  # noqa: E402
 from er_jax.mano import load_hands  # noqa: E402
 from er_jax.models import ERConfig  # noqa: E402
 from er_jax.supervision.loaders import train_loader  # noqa: E402
