@@ -22,6 +22,8 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import config_flags
 
+from er_jax.utils.config_flags import parse_flags
+
 # Worker processes import this module anew: what needs JAX is imported where a command begins.
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "the run's config", lock_config=True)
@@ -104,4 +106,4 @@ def run(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

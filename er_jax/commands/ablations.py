@@ -33,6 +33,7 @@ from er_jax.report.ablation import write_ablation
 from er_jax.supervision.loaders import Split
 from er_jax.training.load import load_trained
 from er_jax.training.run_record import run_record
+from er_jax.utils.config_flags import parse_flags
 from er_jax.utils.errors import ConfigError
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "what to vary", lock_config=True)
@@ -162,4 +163,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)
