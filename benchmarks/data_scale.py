@@ -24,7 +24,7 @@ from data_pipeline.build.interhand26m import reader
 def index(raw_dir: str, result: "multiprocessing.Queue[dict[str, float]]") -> None:
     """Indexes the train split in a process of its own, whose peak memory is the index's."""
     started = time.perf_counter()
-    table = reader.read_index(Path(raw_dir), "train").table
+    table = reader.read_split(Path(raw_dir), "train").table
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     result.put({"records": len(table), "seconds": seconds, "peak_gib": peak})

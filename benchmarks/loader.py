@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.raw_tree import write_raw_tree
 from data_pipeline.build import __main__ as build
-from data_pipeline.loader import Reading, make_train_loader
+from data_pipeline.loader import LoaderOptions, make_train_loader
 
 BATCH_SIZE = 32
 
@@ -42,7 +42,7 @@ def measure(data_dir: str, worker_count: int, samples: int) -> dict[str, float]:
         "interhand26m",
         batch_size=BATCH_SIZE,
         seed=0,
-        reading=Reading(worker_count=worker_count, threads=1, ahead=2),
+        options=LoaderOptions(worker_count=worker_count, threads=1, ahead=2),
     )
     started = time.perf_counter()
     next(loader)

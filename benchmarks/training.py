@@ -3,7 +3,7 @@
     python -m benchmarks.training --data_dir=outputs/demo/datasets [--workers=1] [--repetitions=3]
 
 The bare step runs again and again on one batch that lies on the devices; the loop is a whole epoch
-of `train` with its loader, log and checkpoints, measured by its own `Pace` (which leaves out
+of `train` with its loader, log and checkpoints, measured by its own `Throughput` (which leaves out
 validation, checkpoints and the first step). Both alternate.
 """
 

@@ -36,7 +36,7 @@ def get_config() -> ConfigDict:
     config.sync_batch_norm = True  # batch statistics of all devices together
     config.epochs = 30
     config.log_every_steps = 50
-    config.skipped_updates_limit = 20  # not finite: more of them in a run end it
+    config.nonfinite_updates_limit = 20  # not finite: more of them in a run end it
 
     config.data = ConfigDict()
     config.data.dataset = "interhand26m/interacting_mano"

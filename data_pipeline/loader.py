@@ -16,14 +16,14 @@ import grain
 
 from data_pipeline.augmentation import NO_AUGMENTATION, AugmentationRange
 from data_pipeline.datasets import RecordSource, find_dataset
-from data_pipeline.samples import Place, PrepareSample, prepare_sample, stack_samples
+from data_pipeline.samples import PrepareSample, SampleRef, prepare_sample, stack_samples
 from data_pipeline.workers import WorkerBatches
 from er_jax.utils.errors import DataError
 
 __all__ = [
     "Batch",
     "BatchLoader",
-    "Reading",
+    "LoaderOptions",
     "make_eval_loader",
     "make_train_loader",
     "prepare_sample",
@@ -40,7 +40,7 @@ is filled up.
 
 
 @dataclasses.dataclass(frozen=True)
-class Reading:
+class LoaderOptions:
     """How a host reads; none of it changes the batches.
 
     With no worker process, `threads` of this process prepare `ahead` batches: enough where the
@@ -71,7 +71,7 @@ class BatchLoader(Iterator[Batch]):
         identity: Mapping[str, Any],
         shard_index: int,
         shard_count: int,
-        reading: Reading,
+        options: LoaderOptions,
     ):
         if batch_size % shard_count:
             raise ValueError(f"batch_size {batch_size} does not divide among {shard_count} hosts")
@@ -81,7 +81,7 @@ class BatchLoader(Iterator[Batch]):
         self._prepare = prepare
         self._identity = dict(identity)
         self._shard = (shard_index, shard_count)
-        self._reading = reading
+        self._options = options
         self._next_sample = 0
         self._batches: Any = None
 
@@ -121,10 +121,10 @@ class BatchLoader(Iterator[Batch]):
     def _read(self) -> Iterator[Batch]:
         index, count = self._shard
         places = self._places[self._next_sample + index :: count]
-        batch_size, reading = self.batch_size // count, self._reading
-        if reading.worker_count:
+        batch_size, options = self.batch_size // count, self._options
+        if options.worker_count:
             return WorkerBatches(
-                places, self._prepare, batch_size, reading.worker_count, reading.ahead
+                places, self._prepare, batch_size, options.worker_count, options.ahead
             )
         cv2.setNumThreads(1)  # parallel over samples instead
         batches = places.map(self._prepare).batch(
@@ -132,7 +132,7 @@ class BatchLoader(Iterator[Batch]):
         )
         return iter(
             batches.to_iter_dataset(
-                grain.ReadOptions(num_threads=reading.threads, prefetch_buffer_size=reading.ahead)
+                grain.ReadOptions(num_threads=options.threads, prefetch_buffer_size=options.ahead)
             )
         )
 
@@ -148,7 +148,7 @@ def make_train_loader(
     augmentation: AugmentationRange | None = None,
     shard_index: int = 0,
     shard_count: int = 1,
-    reading: Reading | None = None,
+    options: LoaderOptions | None = None,
 ) -> BatchLoader:
     """Endless shuffled batches; every record once in an epoch, epochs follow without a gap.
 
@@ -193,7 +193,7 @@ def make_train_loader(
         },
         shard_index=shard_index,
         shard_count=shard_count,
-        reading=reading or Reading(),
+        options=options or LoaderOptions(),
     )
 
 
@@ -206,7 +206,7 @@ def make_eval_loader(
     input_size: int = 256,
     shard_index: int = 0,
     shard_count: int = 1,
-    reading: Reading | None = None,
+    options: LoaderOptions | None = None,
 ) -> BatchLoader:
     """One pass in the records' order, unvaried; the last batch is filled up and masked.
 
@@ -222,7 +222,7 @@ def make_eval_loader(
         identity={"dataset": dataset, "split": split, "records": len(source)},
         shard_index=shard_index,
         shard_count=shard_count,
-        reading=reading or Reading(),
+        options=options or LoaderOptions(),
     )
 
 
@@ -231,16 +231,16 @@ class _Locate:
     source: int
     length: int
 
-    def __call__(self, position: int, index: int) -> Place:
-        return Place(self.source, position // self.length, index)
+    def __call__(self, position: int, index: int) -> SampleRef:
+        return SampleRef(self.source, position // self.length, index)
 
 
 @dataclasses.dataclass(frozen=True)
 class _LocateOnce:
     length: int
 
-    def __call__(self, position: int) -> Place:
-        return Place(0, 0, min(position, self.length - 1), position < self.length)
+    def __call__(self, position: int) -> SampleRef:
+        return SampleRef(0, 0, min(position, self.length - 1), position < self.length)
 
 
 def _check_weights(weights: Mapping[str, float]) -> None:

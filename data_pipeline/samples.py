@@ -22,7 +22,7 @@ from data_pipeline.records import TEXT_FIELDS
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class SampleRef:
     """Where a sample comes from."""
 
     source: int
@@ -48,7 +48,7 @@ class PrepareSample:
         self._input_size = input_size
         self._with_vertices = with_vertices
 
-    def __call__(self, place: Place) -> dict[str, np.ndarray]:
+    def __call__(self, place: SampleRef) -> dict[str, np.ndarray]:
         record = self._sources[place.source][place.index]
         if self._extent == NO_AUGMENTATION:
             augmentation = Augmentation()

@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from data_pipeline.samples import Place, PrepareSample, stack_samples
+from data_pipeline.samples import PrepareSample, SampleRef, stack_samples
 from er_jax.utils.errors import WorkerError
 from er_jax.utils.processes import follow_parent
 
@@ -24,7 +24,7 @@ class WorkerBatches(Iterator[dict[str, np.ndarray]]):
 
     def __init__(
         self,
-        places: Sequence[Place],
+        places: Sequence[SampleRef],
         prepare: PrepareSample,
         batch_size: int,
         worker_count: int,
@@ -76,6 +76,6 @@ def _start_worker(prepare: PrepareSample) -> None:
     cv2.setNumThreads(1)
 
 
-def _prepare_batch(places: Sequence[Place]) -> dict[str, np.ndarray]:
+def _prepare_batch(places: Sequence[SampleRef]) -> dict[str, np.ndarray]:
     assert _prepare is not None
     return stack_samples([_prepare(place) for place in places])

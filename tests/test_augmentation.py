@@ -15,7 +15,7 @@ from data_pipeline.augmentation import (
     draw_augmentation,
     image_to_crop,
 )
-from data_pipeline.build.interhand26m.reader import read_index
+from data_pipeline.build.interhand26m.reader import read_split
 from data_pipeline.images import decode_image
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -126,7 +126,7 @@ def test_a_range_of_nothing_varies_nothing():
 def test_fixture_crops():
     """img2bb within 1e-4, mean colours within 0.01 of a grey level, the mirrored within one."""
     expected = np.load(SHARED / "fixtures/expected/targets_expected.npz")
-    table = read_index(SHARED / "fixtures/ih26m", "train").table
+    table = read_split(SHARED / "fixtures/ih26m", "train").table
     rows = {int(table.record(i)["annotation_id"]): i for i in range(len(table))}
     means = []
     for i, annotation_id in enumerate(expected["annotation_id"]):

@@ -19,7 +19,7 @@ from tiny_tree import jpeg, tiny_tree
 
 from data_pipeline.build import __main__ as build
 from data_pipeline.build import builder, shards
-from data_pipeline.build.interhand26m.reader import read_index
+from data_pipeline.build.interhand26m.reader import read_split
 from data_pipeline.build.request import REPORT
 from data_pipeline.datasets import RecordSource, find_dataset
 from data_pipeline.records import (
@@ -75,7 +75,7 @@ def test_tfds_reads_back_every_record_with_its_own_bytes(tree_dir, tmp_path):
     assert (builder.name, str(builder.version)) == ("interhand26m", BUILDER_VERSION)
     decoders = {"image": tfds.decode.SkipDecoding()}
     for split in ("train", "test"):
-        table = read_index(tree_dir, split).table
+        table = read_split(tree_dir, split).table
         source = builder.as_data_source(split, decoders=decoders)
         found = {record["annotation_id"]: record for record in source}
         assert len(source) == len(found) == len(table)
@@ -91,7 +91,7 @@ def test_tfds_reads_back_every_record_with_its_own_bytes(tree_dir, tmp_path):
 @pytest.mark.parametrize("with_vertices", [False, True])
 def test_codec_writes_and_reads_what_tfds_does(tree_dir, with_vertices):
     features = record_features(with_vertices=with_vertices)
-    record = read_index(tree_dir, "train").table.record(0) | {"image": jpeg(0)}
+    record = read_split(tree_dir, "train").table.record(0) | {"image": jpeg(0)}
     if with_vertices:
         vertices = np.random.default_rng(0).normal(size=(2, 778, 3)).astype(np.float32)
         record |= {"mano_vertices_m": vertices, "mano_vertices_valid": np.array([True, False])}
@@ -109,7 +109,7 @@ def test_codec_writes_and_reads_what_tfds_does(tree_dir, with_vertices):
 
 
 def test_a_table_survives_saving(tree_dir, tmp_path):
-    table = read_index(tree_dir, "train").table.select(np.array([5, 2]))
+    table = read_split(tree_dir, "train").table.select(np.array([5, 2]))
     table.save(tmp_path / "table")
     loaded = RecordTable.load(tmp_path / "table")
     assert len(loaded) == 2

@@ -13,7 +13,7 @@ from tiny_tree import tiny_tree
 
 from data_pipeline import show
 from data_pipeline.build import __main__ as build
-from data_pipeline.build.hic import read_index, read_mesh
+from data_pipeline.build.hic import read_mesh, read_split
 from data_pipeline.datasets import RecordSource, find_dataset
 from data_pipeline.loader import make_eval_loader, make_train_loader
 from data_pipeline.records import BOX_SOURCES
@@ -125,10 +125,10 @@ def test_records(hic_raw, tmp_path):
 
 
 def test_report_and_subsets(hic_raw, tmp_path):
-    counts = read_index(hic_raw, subset="all").counts
+    counts = read_split(hic_raw, subset="all").counts
     assert (counts["annotations"], counts["dropped: no fit"]) == (3, 1)
     for subset, ids in (("hand_hand", [0]), ("hand_object", [1])):
-        table = read_index(hic_raw, subset=subset).table
+        table = read_split(hic_raw, subset=subset).table
         assert [table.record(i)["annotation_id"] for i in range(len(table))] == ids
     run(hic_raw, tmp_path, "--subset=hand_object")
     assert len(RecordSource(find_dataset(tmp_path, "hic/hand_object"), "test")) == 1
@@ -195,29 +195,29 @@ def test_errors(hic_raw):
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=r"00000_left\.ply: no readable PLY .* Download it again"):
-        read_index(hic_raw, subset="all")
+        read_split(hic_raw, subset="all")
     write_ply(path, hand_cloud(0)[:700], text=False)
     with pytest.raises(DataError, match=r"vertices of shape \(700, 3\).* instead of \(778, 3\)"):
-        read_index(hic_raw, subset="all")
+        read_split(hic_raw, subset="all")
     path.unlink()
     with pytest.raises(DataError, match=r"00000_left\.ply is missing, which HIC\.json names"):
-        read_index(hic_raw, subset="all")
+        read_split(hic_raw, subset="all")
 
     spoiled = json.loads(json.dumps(content))
     spoiled["annotations"][1]["image_id"] = 99
     (hic_raw / "HIC.json").write_text(json.dumps(spoiled))
     with pytest.raises(DataError, match="annotation 1 names image 99"):
-        read_index(hic_raw, subset="all")
+        read_split(hic_raw, subset="all")
     del spoiled["images"][0]["seq_name"]
     (hic_raw / "HIC.json").write_text(json.dumps(spoiled))
     with pytest.raises(DataError, match="seq_name"):
-        read_index(hic_raw, subset="all")
+        read_split(hic_raw, subset="all")
     (hic_raw / "HIC.json").write_text(json.dumps(content)[:100])
     with pytest.raises(DataError, match=r"HIC\.json: no valid JSON .* cut short"):
-        read_index(hic_raw, subset="all")
+        read_split(hic_raw, subset="all")
     (hic_raw / "HIC.json").unlink()
     with pytest.raises(DataError, match=r"HIC\.json is missing\. --raw_dir must"):
-        read_index(hic_raw, subset="all")
+        read_split(hic_raw, subset="all")
 
 
 @needs_fixtures

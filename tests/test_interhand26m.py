@@ -9,7 +9,7 @@ import pytest
 from tiny_tree import FOCAL, HEIGHT, PRINCPT, WIDTH, TinyTree, annotation_path, tiny_tree
 
 from data_pipeline.boxes import joint_boxes
-from data_pipeline.build.interhand26m.reader import read_index, splits_of
+from data_pipeline.build.interhand26m.reader import read_split, splits_of
 from data_pipeline.records import BOX_SOURCES, HAND_TYPES, RecordTable
 from er_jax.mano.joints import HAND21, INTERHAND21
 from er_jax.utils.errors import DataError
@@ -23,7 +23,7 @@ needs_fixtures = pytest.mark.skipif(
 
 
 def read(tree: TinyTree, folder: Path, **options) -> RecordTable:
-    return read_index(tree.write_annotations(folder), tree.split, **options).table
+    return read_split(tree.write_annotations(folder), tree.split, **options).table
 
 
 def column(table: RecordTable, name: str) -> np.ndarray:
@@ -115,7 +115,7 @@ def test_annotations_are_dropped_by_the_first_rule_that_applies(tmp_path):
     tree.joint_3d["1"]["20000"]["world_coord"] = [[900.0 + i, 900.0, 0.0] for i in range(42)]
     tree.camera["1"]["campos"]["400261"] = tree.camera["1"]["campos"]["400260"]
     tree.camera["1"]["camrot"]["400261"] = tree.camera["1"]["camrot"]["400260"]
-    index = read_index(tree.write_annotations(tmp_path), "train")
+    index = read_split(tree.write_annotations(tmp_path), "train")
     assert index.counts == {
         "annotations": 8,
         "dropped: no visible joint": 2,
@@ -195,13 +195,13 @@ def test_rootnet_boxes_and_depths_for_test(tmp_path, folder):
         [{"annot_id": i, "bbox": boxes[i], "abs_depth": [900.0 + i, 950.0]} for i in (1, 0)],
         folder,
     )
-    index = read_index(tree.write_annotations(tmp_path), "test")
+    index = read_split(tree.write_annotations(tmp_path), "test")
     assert index.counts["dropped: box misses the image"] == 1
     record = index.table.record(0)
     assert record["bbox_px"].tolist() == boxes[0]
     assert record["abs_depth_mm"].tolist() == [900.0, 950.0]
     assert record["abs_depth_valid"]
-    joints = read_index(tmp_path, "test", box_choice="joints").table.record(0)
+    joints = read_split(tmp_path, "test", box_choice="joints").table.record(0)
     assert BOX_SOURCES[joints["bbox_source"]] == "joints"
     assert joints["abs_depth_valid"]
 
@@ -231,10 +231,10 @@ def test_interacting_mano_needs_the_type_its_validity_and_both_fits(tmp_path):
     annotations[0]["hand_type"] = "right"
     annotations[1]["hand_type_valid"] = 0
     tree.mano["1"]["20000"]["right"] = None
-    index = read_index(tree.write_annotations(tmp_path), "train", subset="interacting_mano")
+    index = read_split(tree.write_annotations(tmp_path), "train", subset="interacting_mano")
     assert column(index.table, "annotation_id").tolist() == [3]
     assert index.counts["not in subset interacting_mano"] == 3
-    assert index.dark_below == 10
+    assert index.min_brightness == 10
 
 
 def test_subset_by_a_list_of_ids(tmp_path):
@@ -251,14 +251,14 @@ def test_missing_file(tmp_path):
         tree.write_annotations(tmp_path)
         annotation_path(tmp_path, name).unlink()
         with pytest.raises(DataError, match=rf"_{name}\.json is missing\. Lay the dataset out"):
-            read_index(tmp_path, "train")
+            read_split(tmp_path, "train")
 
 
 def test_missing_split(tmp_path):
     tiny_tree().write_annotations(tmp_path)
     assert splits_of(tmp_path) == ("train",)
     with pytest.raises(DataError, match="has no split 'val', only train"):
-        read_index(tmp_path, "val")
+        read_split(tmp_path, "val")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
@@ -269,7 +269,7 @@ def test_download_cut_short(tmp_path, share):
         content = path.read_bytes()
         path.write_bytes(content[: int(share * len(content))])
         with pytest.raises(DataError, match=rf"{name}\.json: no valid JSON .* cut short"):
-            read_index(tmp_path, "train")
+            read_split(tmp_path, "train")
 
 
 def _another_version(tree: TinyTree, case: str) -> str:
@@ -367,7 +367,7 @@ def test_ids_of_another_split(tmp_path):
 def test_fixture_validities():
     """The rules of the field as the reference code applies them."""
     expected = np.load(SHARED / "fixtures/expected/targets_expected.npz")
-    table = read_index(SHARED / "fixtures/ih26m", "train").table
+    table = read_split(SHARED / "fixtures/ih26m", "train").table
     rows = {int(a): i for i, a in enumerate(column(table, "annotation_id"))}
     for i in np.flatnonzero(expected["augmentations"][expected["augmentation_index"], 2] == 0):
         record = table.record(rows[int(expected["annotation_id"][i])])
@@ -381,7 +381,7 @@ def test_fixture_rootnet_boxes_are_taken_as_they_are():
     entries = json.loads(
         (SHARED / "fixtures/ih26m/rootnet/rootnet_interhand2.6m_output_test.json").read_text()
     )
-    table = read_index(SHARED / "fixtures/ih26m", "test").table
+    table = read_split(SHARED / "fixtures/ih26m", "test").table
     given = {entry["annot_id"]: entry["bbox"] for entry in entries}
     for i in range(len(table)):
         record = table.record(i)

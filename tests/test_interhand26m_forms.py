@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tiny_tree import HEIGHT, WIDTH, TinyTree, annotation_path, jpeg, tiny_tree
 
 from data_pipeline.build import __main__ as build
-from data_pipeline.build.interhand26m.reader import read_index
+from data_pipeline.build.interhand26m.reader import read_split
 from data_pipeline.datasets import RecordSource, find_dataset
 from data_pipeline.images import decode_image, mean_brightness, read_image_file
 from data_pipeline.records import RecordTable
@@ -24,7 +24,7 @@ SHARED = Path(__file__).parents[2] / "shared"
 
 
 def read(tree: TinyTree, folder: Path, **options) -> RecordTable:
-    return read_index(tree.write_annotations(folder), tree.split, **options).table
+    return read_split(tree.write_annotations(folder), tree.split, **options).table
 
 
 def assert_same(found: RecordTable, expected: RecordTable) -> None:
@@ -208,7 +208,7 @@ def test_a_split_without_fits(tmp_path):
     assert not np.stack([table.record(i)["mano_valid"] for i in range(8)]).any()
     annotation_path(tmp_path, "MANO_NeuralAnnot").unlink()
     with pytest.raises(DataError, match=r"is missing.*without fits, let this file hold \{\}"):
-        read_index(tmp_path, "train")
+        read_split(tmp_path, "train")
 
 
 def test_null_for_a_hand_a_frame_and_a_capture(tmp_path):
@@ -297,7 +297,7 @@ def test_a_tree_of_such_files_is_built(tmp_path):
 
 @pytest.mark.skipif(not (SHARED / "fixtures/ih26m_real").exists(), reason="no shared fixtures")
 def test_the_real_files():
-    table = read_index(SHARED / "fixtures" / "ih26m_real", "test").table
+    table = read_split(SHARED / "fixtures" / "ih26m_real", "test").table
     assert len(table) == 4
     assert [table.record(i)["joint_valid_world"].sum() for i in range(4)] == [42, 42, 21, 21]
     raw = json.loads(

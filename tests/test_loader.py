@@ -19,7 +19,7 @@ from data_pipeline.build import __main__ as build
 from data_pipeline.datasets import RecordSource, find_dataset
 from data_pipeline.loader import (
     BatchLoader,
-    Reading,
+    LoaderOptions,
     make_eval_loader,
     make_train_loader,
 )
@@ -114,10 +114,15 @@ def test_batches_go_on_over_the_end_of_an_epoch(built):
 
 
 @pytest.mark.parametrize(
-    "reading", [Reading(threads=1, ahead=1), Reading(threads=4, ahead=8), Reading(worker_count=2)]
+    "reading",
+    [
+        LoaderOptions(threads=1, ahead=1),
+        LoaderOptions(threads=4, ahead=8),
+        LoaderOptions(worker_count=2),
+    ],
 )
 def test_batches_do_not_depend_on_how_they_are_read(built, reading):
-    assert_equal(take(train(built, reading=reading), 7), take(train(built), 7))
+    assert_equal(take(train(built, options=options), 7), take(train(built), 7))
 
 
 def test_any_sample_can_be_made_again_alone(built):
@@ -175,7 +180,7 @@ def test_batch_size_hosts_and_workers_may_change_meanwhile(built):
     loader = train(built)
     next(loader)
     restored = train(
-        built, batch_size=10, shard_index=1, shard_count=2, reading=Reading(worker_count=1)
+        built, batch_size=10, shard_index=1, shard_count=2, options=LoaderOptions(worker_count=1)
     )
     restored.set_state(loader.get_state())
     assert ids(take(restored, 2)).tolist() == reference[4:24][1::2].tolist()
@@ -193,13 +198,13 @@ def test_a_state_of_other_data_is_refused(built, change):
 _EPOCH = """
 import hashlib, json, sys, time
 from pathlib import Path
-from data_pipeline.loader import Reading, make_train_loader
+from data_pipeline.loader import LoaderOptions, make_train_loader
 from er_jax.utils.atomic_write import write_json
 
 def main(data_dir, place, batches, workers):
-    reading = Reading(worker_count=workers)
+    reading = LoaderOptions(worker_count=workers)
     loader = make_train_loader(
-        data_dir, "interhand26m", batch_size=3, seed=3, input_size=8, reading=reading
+        data_dir, "interhand26m", batch_size=3, seed=3, input_size=8, options=options
     )
     kept = json.loads(place.read_text()) if place.exists() else {"seen": [], "state": None}
     if kept["state"]:
@@ -258,7 +263,7 @@ def test_killed_at_ten_random_moments(built, tmp_path):
 
 
 def test_a_killed_worker_is_an_error(built):
-    loader = train(built, reading=Reading(worker_count=1, ahead=1))
+    loader = train(built, options=LoaderOptions(worker_count=1, ahead=1))
     next(loader)
     (worker,) = multiprocessing.active_children()
     worker.kill()

@@ -29,7 +29,7 @@ def write(folder: Path, content: bytes) -> Path:
 
 
 def assert_refused(path: Path, words: str, limit_bytes: int = 2**26) -> None:
-    """Reading fails with a short message of the file and these words, and little memory."""
+    """LoaderOptions fails with a short message of the file and these words, and little memory."""
     tracemalloc.start()
     try:
         with pytest.raises(HandFileError) as error:

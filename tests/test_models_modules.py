@@ -13,7 +13,7 @@ from er_jax.models.desim import DeSim
 from er_jax.models.fusejoint import FuseJoint, sample_grid
 from er_jax.models.heads import Pose, RelativeTranslation, project_weakly
 from er_jax.models.heatmaps import HandStream, JointHeatmaps, expected_cell, spatial_softmax
-from er_jax.models.per_hand import BothHands
+from er_jax.models.per_hand import PerHand
 from er_jax.models.weights.import_export import named_variables
 
 CONFIG = ERConfig(input_size=128, feature_dim=16, heads=4, depth_bins=5)
@@ -192,9 +192,9 @@ def test_pose():
     root = flat @ w["root.kernel"] + w["root.bias"]
     others = flat @ w["joints.kernel"] + w["joints.bias"]
     identity = np.array([1, 0, 0, 0, 1, 0])
-    sixes = identity + np.concatenate([root, others], -1).reshape(BATCH, 16, 6)
-    first = sixes[..., :3] / np.linalg.norm(sixes[..., :3], axis=-1, keepdims=True)
-    second = sixes[..., 3:] - (first * sixes[..., 3:]).sum(-1, keepdims=True) * first
+    rot6d = identity + np.concatenate([root, others], -1).reshape(BATCH, 16, 6)
+    first = rot6d[..., :3] / np.linalg.norm(rot6d[..., :3], axis=-1, keepdims=True)
+    second = rot6d[..., 3:] - (first * rot6d[..., 3:]).sum(-1, keepdims=True) * first
     second /= np.linalg.norm(second, axis=-1, keepdims=True)
     expected = np.stack([first, second, np.cross(first, second)], -1)
     assert_close(
@@ -209,7 +209,7 @@ def test_weak_projection():
 
 
 def test_both_hands_apply_their_own_weights():
-    module = BothHands(lambda: FuseJoint(CONFIG, nnx.Rngs(0)))
+    module = PerHand(lambda: FuseJoint(CONFIG, nnx.Rngs(0)))
     randomised(module.right, 0)
     randomised(module.left, 1)
     samples, joints = jnp.ones((BATCH, 2, 21, C)), jnp.ones((BATCH, 2, 21, 3))

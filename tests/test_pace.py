@@ -3,7 +3,7 @@
 import pytest
 
 from er_jax.training import throughput as pace_module
-from er_jax.training.throughput import Pace
+from er_jax.training.throughput import Throughput
 
 
 class Clock:
@@ -31,7 +31,7 @@ def test_devices_that_wait(monkeypatch, batch_seconds, step_seconds, starved_sha
             yield "batch"
 
     loader, ready = batches(), 0.0
-    with Pace() as pace:
+    with Throughput() as pace:
         for _ in range(11):
             assert pace.read(loader) == "batch"
             before, ready = ready, max(ready, clock.now) + step_seconds

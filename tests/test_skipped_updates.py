@@ -30,14 +30,14 @@ def poisoned_id(tiny_config, monkeypatch):
 
 
 def test_a_poisoned_sample(tiny_config, poisoned_id, tmp_path):
-    config, file = tiny_config, tmp_path / "skipped_updates_0.jsonl"
+    config, file = tiny_config, tmp_path / "nonfinite_updates_0.jsonl"
     epoch_steps = steps_in_epoch(train_loader(config))
-    config.skipped_updates_limit = 0
+    config.nonfinite_updates_limit = 0
     with pytest.raises(FloatingPointError, match=f"limit=0.*{poisoned_id}.*{file}.*Mend or leave"):
         train(config, tmp_path)
     with Checkpoints(tmp_path / "checkpoints", read_only=True) as checkpoints:
         assert checkpoints.newest_step() < epoch_steps  # at once, and saved
-    config.skipped_updates_limit = 2
+    config.nonfinite_updates_limit = 2
     outcome = train(config, tmp_path)
     assert outcome.finished
     assert outcome.skipped == 2

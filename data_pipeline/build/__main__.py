@@ -15,7 +15,7 @@ from rich.table import Table
 
 from data_pipeline.build import builder, hic
 from data_pipeline.build.interhand26m import reader
-from data_pipeline.build.request import REPORT, Request
+from data_pipeline.build.request import REPORT, BuildRequest
 from er_jax.utils.arguments import at_least
 from er_jax.utils.errors import DataError
 from er_jax.utils.progress import tracker
@@ -70,7 +70,7 @@ def print_report(folder: Path) -> None:
     console.print(f"{folder}", markup=False, highlight=False, soft_wrap=True)
 
 
-def interhand26m_request(options: argparse.Namespace) -> Request:
+def interhand26m_request(options: argparse.Namespace) -> BuildRequest:
     """What the options of the command ask for.
 
     Raises:
@@ -89,7 +89,7 @@ def interhand26m_request(options: argparse.Namespace) -> Request:
     for split in splits:
         found = reader.annotation_files(raw_dir, split).values()
         sources |= {path.name: path for path in found}
-    return Request(
+    return BuildRequest(
         dataset=reader.NAME,
         config=options.subset if options.fps == 5 else f"{options.subset}_{options.fps}fps",
         description=(
@@ -99,7 +99,7 @@ def interhand26m_request(options: argparse.Namespace) -> Request:
         splits=splits,
         options={"boxes": options.boxes, "box_rule": reader.BOX_RULE},
         source_files=sources,
-        read_split=lambda split, track: reader.read_index(
+        read_split=lambda split, track: reader.read_split(
             raw_dir,
             split,
             subset=options.subset,
@@ -110,9 +110,9 @@ def interhand26m_request(options: argparse.Namespace) -> Request:
     )
 
 
-def hic_request(options: argparse.Namespace) -> Request:
+def hic_request(options: argparse.Namespace) -> BuildRequest:
     """What the options of the command ask for."""
-    return Request(
+    return BuildRequest(
         dataset=hic.NAME,
         config=options.subset,
         description=(
@@ -122,7 +122,7 @@ def hic_request(options: argparse.Namespace) -> Request:
         splits=(hic.SPLIT,),
         options={},
         source_files={"HIC.json": hic.annotation_file(options.raw_dir)},
-        read_split=lambda split, track: hic.read_index(
+        read_split=lambda split, track: hic.read_split(
             options.raw_dir, subset=options.subset, progress=track
         ),
         with_vertices=True,

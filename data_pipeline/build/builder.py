@@ -21,7 +21,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.dataset_info import DatasetIdentity
 from tensorflow_datasets.core.utils import Version
 
-from data_pipeline.build.request import REPORT, Request, differences, identity
+from data_pipeline.build.request import REPORT, BuildRequest, differences, identity
 from data_pipeline.build.shards import (
     ShardJob,
     ShardResult,
@@ -52,7 +52,7 @@ def dataset_dir(data_dir: Path, dataset: str, config: str) -> Path:
 
 
 def build(
-    request: Request,
+    request: BuildRequest,
     data_dir: Path,
     *,
     workers: int,
@@ -98,7 +98,7 @@ def build(
 
 
 def _build_split(
-    request: Request,
+    request: BuildRequest,
     split: str,
     incomplete: Path,
     workers: int,
@@ -122,7 +122,7 @@ def _build_split(
             note=str(work / f"shard_{i:05d}.json"),
             start=start,
             stop=stop,
-            dark_below=plan.dark_below,
+            min_brightness=plan.min_brightness,
             bad_image_limit=max_bad_images,
         )
         for i, (start, stop) in enumerate(plan.bounds)
@@ -157,12 +157,12 @@ class _Plan(msgspec.Struct):
     """How a split is written; kept, so that a later run writes the same shards."""
 
     counts: dict[str, int]
-    dark_below: float | None
+    min_brightness: float | None
     record_bytes: float
     bounds: list[tuple[int, int]]
 
 
-def _saved_plan(request: Request, split: str, work: Path, tracker: Tracker) -> _Plan:
+def _saved_plan(request: BuildRequest, split: str, work: Path, tracker: Tracker) -> _Plan:
     """Reads the split's annotations, unless an interrupted run has left them read."""
     path = work / "plan.json"
     if not path.exists():
@@ -173,7 +173,7 @@ def _saved_plan(request: Request, split: str, work: Path, tracker: Tracker) -> _
         np.save(work / "table" / "order.npy", shuffled_order(len(table)))
         record_bytes = _mean_record_bytes(table, request.with_vertices)
         bounds = shard_bounds(len(table), record_bytes)
-        plan = _Plan(dict(index.counts), index.dark_below, record_bytes, bounds)
+        plan = _Plan(dict(index.counts), index.min_brightness, record_bytes, bounds)
         write_json(path, msgspec.to_builtins(plan))
     return msgspec.json.decode(path.read_bytes(), type=_Plan)
 
@@ -254,7 +254,9 @@ def _check_free_space(needed: float, jobs: Sequence[ShardJob]) -> None:
         )
 
 
-def _write_metadata(request: Request, folder: Path, infos: Sequence[tfds.core.SplitInfo]) -> None:
+def _write_metadata(
+    request: BuildRequest, folder: Path, infos: Sequence[tfds.core.SplitInfo]
+) -> None:
     shards = {str(path) for info in infos for path in info.filepaths}
     for path in folder.iterdir():
         if path.is_file() and str(path) not in shards:  # half written by an interrupted run

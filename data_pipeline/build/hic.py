@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from data_pipeline import boxes
-from data_pipeline.build.request import Index
+from data_pipeline.build.request import SplitTable
 from data_pipeline.records import BOX_SOURCES, HAND_TYPES, Column, Lookup, RecordTable
 from er_jax.utils.errors import DataError
 
@@ -51,9 +51,9 @@ def annotation_file(raw_dir: Path) -> Path:
     return raw_dir / "HIC.json"
 
 
-def read_index(
+def read_split(
     raw_dir: Path, *, subset: str, progress: Callable[[str, int, int], None] = lambda *_: None
-) -> Index:
+) -> SplitTable:
     """The records of the dataset; `subset` is one of `SUBSETS`.
 
     Raises:
@@ -94,7 +94,7 @@ def read_index(
     if not kept.any():
         raise DataError(f"{path}: no annotation is left for subset {subset!r} ({counts}).")
     table = _table(raw_dir, annotations, shown, size_px, vertices, valid, bbox)
-    return Index(table.select(np.flatnonzero(kept)), counts)
+    return SplitTable(table.select(np.flatnonzero(kept)), counts)
 
 
 def _table(

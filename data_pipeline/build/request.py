@@ -14,18 +14,18 @@ REPORT = "build_report.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class Index:
+class SplitTable:
     """The records of a split, and what became of the other annotations."""
 
     table: RecordTable
     counts: Mapping[str, int]
     """Annotations by fate, in the order in which the rules are applied."""
-    dark_below: float | None = None
+    min_brightness: float | None = None
     """Records whose image's mean brightness is below this are left out as they are read."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
+class BuildRequest:
     """What is to be built."""
 
     dataset: str
@@ -36,11 +36,11 @@ class Request:
     """Whatever else decides the result; part of the report."""
     source_files: Mapping[str, Path]
     """The annotation files by a name for each; their digests are part of the report."""
-    read_split: Callable[[str, Tracker], Index]
+    read_split: Callable[[str, Tracker], SplitTable]
     with_vertices: bool = False
 
 
-def identity(request: Request) -> dict[str, Any]:
+def identity(request: BuildRequest) -> dict[str, Any]:
     """Plain JSON of all that decides what is built; the annotation files by their digests."""
     return {
         "builder_version": BUILDER_VERSION,

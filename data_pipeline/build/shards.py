@@ -41,7 +41,7 @@ class ShardJob:
     note: str
     start: int
     stop: int
-    dark_below: float | None
+    min_brightness: float | None
     bad_image_limit: int
 
 
@@ -211,7 +211,7 @@ def _write_record(
         result.left_out.append(row)
         _check_bad_images(result.bad_images, job.bad_image_limit)
         return
-    if job.dark_below is not None and mean_brightness(image) < job.dark_below:
+    if job.min_brightness is not None and mean_brightness(image) < job.min_brightness:
         result.dark += 1
         result.left_out.append(row)
         return

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from er_jax.models.attention import SAT
 from er_jax.models.config import ERConfig
 from er_jax.models.layers import LayerNorm, Linear, normal
-from er_jax.models.per_hand import BothHands
+from er_jax.models.per_hand import PerHand
 
 
 class DeOcc(nnx.Module):
@@ -25,9 +25,7 @@ class DeOcc(nnx.Module):
             else nnx.data(None)
         )
         self.layers = nnx.List(
-            SAT(config, rngs)
-            if config.deocc_shared_weights
-            else BothHands(lambda: SAT(config, rngs))
+            SAT(config, rngs) if config.deocc_shared_weights else PerHand(lambda: SAT(config, rngs))
             for _ in range(config.deocc_depth)
         )
         self.norm = LayerNorm(config.feature_dim, dtype=config.dtype, rngs=rngs)

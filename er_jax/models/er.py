@@ -24,7 +24,7 @@ from er_jax.models.heads import (
     rotations_to_pose,
 )
 from er_jax.models.heatmaps import HandStream, JointHeatmaps, expected_cell, spatial_softmax
-from er_jax.models.per_hand import BothHands
+from er_jax.models.per_hand import PerHand
 from er_jax.utils.errors import ConfigError
 
 
@@ -54,16 +54,16 @@ class ERNet(nnx.Module):
     def __init__(self, config: ERConfig, *, rngs: nnx.Rngs):
         self.backbone = make_backbone(config, rngs)
         channels = self.backbone.channels
-        self.hand_stream = BothHands(lambda: HandStream(config, channels, rngs))
-        self.joint_heatmaps = BothHands(lambda: JointHeatmaps(config, rngs))
-        self.desim = BothHands(lambda: DeSim(config, rngs)) if config.use_desim else nnx.data(None)
+        self.hand_stream = PerHand(lambda: HandStream(config, channels, rngs))
+        self.joint_heatmaps = PerHand(lambda: JointHeatmaps(config, rngs))
+        self.desim = PerHand(lambda: DeSim(config, rngs)) if config.use_desim else nnx.data(None)
         self.deocc = DeOcc(config, rngs) if config.use_deocc else nnx.data(None)
         self.relative_translation = RelativeTranslation(config, rngs)
-        self.shape_and_camera = BothHands(lambda: ShapeAndCamera(config, rngs))
+        self.shape_and_camera = PerHand(lambda: ShapeAndCamera(config, rngs))
         self.fusejoint = (
-            BothHands(lambda: FuseJoint(config, rngs)) if config.use_fusejoint else nnx.data(None)
+            PerHand(lambda: FuseJoint(config, rngs)) if config.use_fusejoint else nnx.data(None)
         )
-        self.pose = BothHands(lambda: Pose(config, rngs))
+        self.pose = PerHand(lambda: Pose(config, rngs))
         self.config = config
         freeze(self, (*config.frozen, *(["backbone"] if config.freeze_backbone else [])))
 

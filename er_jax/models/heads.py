@@ -62,11 +62,11 @@ class Pose(nnx.Module):
         joint_img = joint_img.astype(features.dtype)
         features = jnp.concatenate([features, joint_img], axis=-1)
         features = features.reshape(features.shape[0], -1)
-        sixes = jnp.concatenate([self.root(features), self.joints(features)], axis=-1)
-        sixes = sixes.astype(jnp.float32).reshape(-1, ROTATIONS, 6)
+        rot6d = jnp.concatenate([self.root(features), self.joints(features)], axis=-1)
+        rot6d = rot6d.astype(jnp.float32).reshape(-1, ROTATIONS, 6)
         if self.rotation_residual:
-            sixes = sixes + matrix_to_6d(jnp.eye(3))
-        return rotation_6d_to_matrix(sixes)
+            rot6d = rot6d + matrix_to_6d(jnp.eye(3))
+        return rotation_6d_to_matrix(rot6d)
 
 
 def rotations_to_pose(rotations: Float[Array, "*batch 16 3 3"]) -> Float[Array, "*batch 48"]:

@@ -8,7 +8,7 @@ from flax import nnx
 from jax import Array
 
 
-class BothHands(nnx.Module):
+class PerHand(nnx.Module):
     """Applies to each hand a module with weights of its own.
 
     Array arguments and outputs are (batch, 2, …), index 0 the right hand; keyword arguments go to

@@ -8,7 +8,13 @@ from ml_collections import ConfigDict
 
 from data_pipeline.annotated_split import AnnotatedSplit
 from data_pipeline.augmentation import AugmentationRange
-from data_pipeline.loader import Batch, BatchLoader, Reading, make_eval_loader, make_train_loader
+from data_pipeline.loader import (
+    Batch,
+    BatchLoader,
+    LoaderOptions,
+    make_eval_loader,
+    make_train_loader,
+)
 from er_jax.utils.errors import ConfigError
 
 
@@ -124,5 +130,5 @@ def _common(input_size: int, workers: int) -> dict:
         "input_size": input_size,
         "shard_index": jax.process_index(),
         "shard_count": jax.process_count(),
-        "reading": Reading(worker_count=workers),
+        "options": LoaderOptions(worker_count=workers),
     }

@@ -15,14 +15,14 @@ from er_jax.training.checkpoints import Checkpoints
 from er_jax.training.initial_weights import with_initial_weights
 from er_jax.training.metric_log import MetricLog
 from er_jax.training.monitor import Monitor
-from er_jax.training.nonfinite_updates import SkippedUpdates
+from er_jax.training.nonfinite_updates import NonFiniteUpdates
 from er_jax.training.optimizer import make_optimizer
 from er_jax.training.profile import Profile
-from er_jax.training.run_record import check_same_run, made_with, run_record
+from er_jax.training.run_record import check_same_run, environment, run_record
 from er_jax.training.signals import stop_on_signal
 from er_jax.training.state import create_state
 from er_jax.training.step import make_train_step
-from er_jax.training.throughput import Pace, Speed
+from er_jax.training.throughput import Speed, Throughput
 from er_jax.training.validation import Validation
 from er_jax.utils import distributed
 from er_jax.utils.progress import progress_bar
@@ -62,7 +62,7 @@ def train(
       RunMismatchError: it holds such a run; names the differences.
       CheckpointError: a checkpoint cannot be written, or none of them can be read.
       DataError: samples cannot be read.
-      FloatingPointError: if more updates were skipped than `config.skipped_updates_limit`.
+      FloatingPointError: if more updates were skipped than `config.nonfinite_updates_limit`.
     """
     distributed.check_batch_size(config.batch_size, config.optimizer.accumulation)
     hands = load_hands(config.mano_dir)
@@ -79,7 +79,7 @@ def train(
     train_step = make_train_step(config, optimizer, learning_rate)
     with_ema = config.optimizer.ema_decay > 0
     state = create_state(net_config, optimizer, config.seed, with_ema=with_ema)
-    record = run_record(config, made_with(config, hands))
+    record = run_record(config, environment(config, hands))
     check = functools.partial(check_same_run, now=record, allow_changes=allow_changes)
 
     with (
@@ -87,10 +87,10 @@ def train(
         stop_on_signal() as stop,
         Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep) as checkpoints,
         MetricLog(workdir) as log,
-        Pace() as pace,
+        Throughput() as pace,
         Profile(workdir / "tensorboard", *profile) as trace,
     ):
-        skipped = SkippedUpdates(workdir, config.skipped_updates_limit, stop)
+        skipped = NonFiniteUpdates(workdir, config.nonfinite_updates_limit, stop)
         monitor = Monitor(
             log, pace, skipped, batch_size=config.batch_size, every_steps=config.log_every_steps
         )

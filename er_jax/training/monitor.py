@@ -6,9 +6,9 @@ from typing import Any
 import jax
 
 from er_jax.training.metric_log import MetricLog
-from er_jax.training.nonfinite_updates import SkippedUpdates
+from er_jax.training.nonfinite_updates import NonFiniteUpdates
 from er_jax.training.step import Metrics
-from er_jax.training.throughput import Pace, Speed
+from er_jax.training.throughput import Speed, Throughput
 from er_jax.utils.distributed import first_replica
 
 
@@ -23,8 +23,8 @@ class Monitor:
     def __init__(
         self,
         log: MetricLog,
-        pace: Pace,
-        skipped: SkippedUpdates,
+        pace: Throughput,
+        skipped: NonFiniteUpdates,
         *,
         batch_size: int,
         every_steps: int,

@@ -15,10 +15,10 @@ from er_jax.utils.errors import NonFiniteError
 HostBatch = Mapping[str, np.ndarray]
 
 
-class SkippedUpdates:
+class NonFiniteUpdates:
     """Writes down the samples of every skipped update, and ends a run that skips too many.
 
-    A line of `skipped_updates_<host>.jsonl` is {"step", "loss", "gradient_norm", "annotation_ids"
+    A line of `nonfinite_updates_<host>.jsonl` is {"step", "loss", "gradient_norm", "annotation_ids"
     of this host's part of the batch, "not_finite": the annotations of it that are not finite, by
     field}. All runs in the folder count together.
     """
@@ -29,7 +29,7 @@ class SkippedUpdates:
         limit: of skipped updates; one more asks `stop` for the end.
         stop: gets the error that says so.
         """
-        self.file = workdir / f"skipped_updates_{jax.process_index()}.jsonl"
+        self.file = workdir / f"nonfinite_updates_{jax.process_index()}.jsonl"
         self._limit, self._stop = limit, stop
         self._steps = set()
         if self.file.exists():
@@ -66,7 +66,7 @@ class SkippedUpdates:
         found = f"Annotations that are not finite: {culprits}. " if culprits else ""
         return (
             f"{self.count} updates were skipped because the loss or the gradient was not finite, "
-            f"more than config.skipped_updates_limit={self._limit}. {found}{self.file} has the "
+            f"more than config.nonfinite_updates_limit={self._limit}. {found}{self.file} has the "
             "samples of each. Mend or leave out those samples; where the annotations are finite, "
             "lower config.optimizer.learning_rate or set config.optimizer.gradient_clip. A higher "
             "limit goes on as it is."

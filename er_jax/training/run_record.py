@@ -15,15 +15,15 @@ from er_jax.utils.errors import ConfigError
 from er_jax.utils.provenance import code_facts
 
 Record = Mapping[str, Any]
-"""Plain JSON: the run's `config`, what it was `made_with`, and the history of `validation`."""
+"""Plain JSON: the run's `config`, what it was `environment`, and the history of `validation`."""
 
 # Config fields that may differ between the parts of one run: they change where it reads, how long
 # it lasts and what it reports, not what a step computes.
-MAY_CHANGE = (
+RESUMABLE_FIELDS = (
     *("data_dir", "mano_dir", "init_from", "init_parts", "epochs"),
-    *("log_every_steps", "skipped_updates_limit", "validation", "checkpoint"),
+    *("log_every_steps", "nonfinite_updates_limit", "validation", "checkpoint"),
 )
-MAY_CHANGE_IN_DATA = ("workers", "validation_split", "test_split")
+RESUMABLE_DATA_FIELDS = ("workers", "validation_split", "test_split")
 # Fields of the network's config that change how it starts or computes, not what it is.
 NOT_THE_NETWORK = (
     "backbone_weights",
@@ -38,16 +38,16 @@ class RunMismatchError(ConfigError):
     """A checkpoint belongs to another run than the one that is to go on from it."""
 
 
-def run_record(config: ConfigDict, made_with: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The record of a run that was not validated yet; see `made_with`."""
+def run_record(config: ConfigDict, environment: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The record of a run that was not validated yet; see `environment`."""
     return {
         "config": json.loads(config.to_json_best_effort()),
-        "made_with": dict(made_with or {}),
+        "environment": dict(environment or {}),
         "validation": [],
     }
 
 
-def made_with(config: ConfigDict, hands: HandModel) -> dict[str, Any]:
+def environment(config: ConfigDict, hands: HandModel) -> dict[str, Any]:
     """Which code, hand model and data a run computes with."""
     return {
         "code": code_facts(),
@@ -70,10 +70,10 @@ def check_same_run(
     Raises:
       RunMismatchError: with all that differs.
     """
-    parts = sorted({*saved["config"], *now["config"]} - {*MAY_CHANGE})
-    free = {f"data.{name}" for name in MAY_CHANGE_IN_DATA}
+    parts = sorted({*saved["config"], *now["config"]} - {*RESUMABLE_FIELDS})
+    free = {f"data.{name}" for name in RESUMABLE_DATA_FIELDS}
     differences = _config_differences(saved, now, parts, free)
-    made, makes = _flat(saved.get("made_with", {})), _flat(now["made_with"])
+    made, makes = _flat(saved.get("environment", {})), _flat(now["environment"])
     differences += _differences(made, makes, {*made, *makes} - {"code.commit"})
     if differences and allow_changes:
         logging.warning("Going on from %s in spite of:\n%s", checkpoint, "\n".join(differences))
@@ -105,7 +105,7 @@ def check_same_network(saved: Record, config: ConfigDict, checkpoint: Path) -> N
 
 def warn_of_other_hands(saved: Record, hands: HandModel, checkpoint: Path) -> None:
     """Says so where a checkpoint was trained with another hand model than is used now."""
-    trained, used = saved.get("made_with", {}).get("hands"), hand_model_facts(hands)
+    trained, used = saved.get("environment", {}).get("hands"), hand_model_facts(hands)
     if trained and trained["hand_model_sha256"] != used["hand_model_sha256"]:
         there, here = (
             f"{facts['hand_model']} (SHA-256 {facts['hand_model_sha256'][:12]}…)"

@@ -35,7 +35,7 @@ class Speed(NamedTuple):
         )
 
 
-class Pace:
+class Throughput:
     """Lets the host be one step ahead of the devices, and measures.
 
     While a step runs, the host reads the next batch, sends it and enqueues its step: the devices go

@@ -15,7 +15,7 @@ import numpy as np
 
 from data_pipeline import boxes
 from data_pipeline.build.interhand26m import files as files
-from data_pipeline.build.request import Index
+from data_pipeline.build.request import SplitTable
 from data_pipeline.records import BOX_SOURCES, HAND_TYPES, Column, Lookup, RecordTable
 from er_jax.mano.joints import HAND21, INTERHAND21, joint_order
 from er_jax.utils.errors import DataError
@@ -28,7 +28,7 @@ SUBSETS = ("all", "human_annot", "machine_annot", "interacting_mano")
 ID_LIST_SUBSETS = ("human_annot", "machine_annot")
 BOX_RULE = "joints valid in 3D, seen or not"
 """Which joints of the hands present a box is drawn around, as the dataset's own loader does."""
-DARK_BELOW = 10.0
+MIN_BRIGHTNESS = 10.0
 """Mean brightness, of 255, under which `interacting_mano` leaves an image out."""
 
 Boxes = Literal["auto", "joints", "rootnet"]
@@ -58,7 +58,7 @@ def annotation_files(raw_dir: Path, split: str) -> dict[str, Path]:
     return found
 
 
-def read_index(
+def read_split(
     raw_dir: Path,
     split: str,
     *,
@@ -66,7 +66,7 @@ def read_index(
     annotation_ids: np.ndarray | None = None,
     box_choice: Boxes = "auto",
     progress: files.Progress = lambda what, done, total: None,
-) -> Index:
+) -> SplitTable:
     """The records of a split.
 
     Args:
@@ -112,8 +112,8 @@ def read_index(
             f"{paths['data']}: no annotation of split {split!r} is left for subset {subset!r} "
             f"({', '.join(f'{what}: {count}' for what, count in counts.items())})."
         )
-    dark_below = DARK_BELOW if subset == "interacting_mano" else None
-    return Index(table.select(np.flatnonzero(kept)), counts, dark_below)
+    min_brightness = MIN_BRIGHTNESS if subset == "interacting_mano" else None
+    return SplitTable(table.select(np.flatnonzero(kept)), counts, min_brightness)
 
 
 def _assemble(
