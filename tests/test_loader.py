@@ -114,14 +114,14 @@ def test_batches_go_on_over_the_end_of_an_epoch(built):
 
 
 @pytest.mark.parametrize(
-    "reading",
+    "options",
     [
         LoaderOptions(threads=1, ahead=1),
         LoaderOptions(threads=4, ahead=8),
         LoaderOptions(worker_count=2),
     ],
 )
-def test_batches_do_not_depend_on_how_they_are_read(built, reading):
+def test_batches_do_not_depend_on_how_they_are_read(built, options):
     assert_equal(take(train(built, options=options), 7), take(train(built), 7))
 
 
@@ -202,7 +202,7 @@ from data_pipeline.loader import LoaderOptions, make_train_loader
 from er_jax.utils.atomic_write import write_json
 
 def main(data_dir, place, batches, workers):
-    reading = LoaderOptions(worker_count=workers)
+    options = LoaderOptions(worker_count=workers)
     loader = make_train_loader(
         data_dir, "interhand26m", batch_size=3, seed=3, input_size=8, options=options
     )
