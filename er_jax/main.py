@@ -23,6 +23,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from er_jax.utils.config_flags import parse_flags
+from er_jax.utils.errors import ConfigError
 
 # Worker processes import this module anew: what needs JAX is imported where a command begins.
 
@@ -31,7 +32,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run: checkpoints, 
 MODES = ["describe", "train", "eval", "predict", "export"]
 MODE = flags.DEFINE_enum("mode", "train", MODES, "what to do")
 STEP = flags.DEFINE_integer("step", None, "checkpoint to use; None: the best")
-PROFILE = flags.DEFINE_list("profile", ["0", "0"], "first,last training step to trace")
+PROFILE = flags.DEFINE_string("profile", "0,0", "first,last training step to trace")
 SPLIT = flags.DEFINE_string("split", None, "split to evaluate; None: config.data.test_split")
 PREDICTIONS = flags.DEFINE_string(
     "predictions", None, "with --mode=eval: file to write the network's predictions to"
@@ -81,7 +82,7 @@ def run(argv: list[str]) -> None:
     first = distributed.is_first_process()
     match MODE.value:
         case "train":
-            first_step, last_step = map(int, PROFILE.value)
+            first_step, last_step = (int(x) for x in _numbers("--profile", PROFILE.value, 2))
             outcome = train.run_training(
                 config, workdir, (first_step, last_step), allow_changes=ALLOW_CHANGES.value
             )
@@ -93,7 +94,7 @@ def run(argv: list[str]) -> None:
                 config, workdir, step=STEP.value, split=SPLIT.value, predictions=file
             )
         case "predict" if first:
-            boxes = [[float(number) for number in box.split(",")] for box in BOX.value] or None
+            boxes = [_numbers("--box", box) for box in BOX.value] or None
             output = Path(OUTPUT.value) if OUTPUT.value else workdir / "predictions"
             pictures = [Path(name) for name in [*IMAGES.value, *argv[1:]]]
             predict.run_prediction(
@@ -102,6 +103,16 @@ def run(argv: list[str]) -> None:
         case "export" if first:
             output = Path(OUTPUT.value) if OUTPUT.value else workdir / "export"
             export.run_export(config, workdir, output, step=STEP.value)
+
+
+def _numbers(flag: str, text: str, count: int = 4) -> list[float]:
+    try:
+        numbers = [float(number) for number in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count:
+        raise ConfigError(f"{flag}={text}: give {count} numbers with commas between them")
+    return numbers
 
 
 if __name__ == "__main__":

@@ -287,7 +287,9 @@ def test_a_run_asks_for_its_pretrained_backbone(tiny_config, tmp_path):
 
 def test_pictures_of_one_name_are_numbered():
     names = output_names([Path("a/x.jpg"), Path("b/y.jpg"), Path("b/x.png")])
-    assert names == ["x_1", "y", "x_3"]
+    assert names == ["x_1", "y", "x_2"]
+    names = output_names([Path("a/x.jpg"), Path("b/x.jpg"), Path("c/x_1.jpg")])
+    assert names == ["x_2", "x_3", "x_1"]
 
 
 @pytest.mark.parametrize(

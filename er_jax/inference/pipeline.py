@@ -1,0 +1,111 @@
+"""From a picture and the box around its two hands to their reconstruction, without any file."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from data_pipeline.augmentation import Crop
+from er_jax.inference.reconstructor import Reconstructor
+from er_jax.mano import HandModel
+from er_jax.models import ERNet, Prediction
+from er_jax.models.config import BACKBONE_STRIDE
+from er_jax.utils.errors import ConfigError
+
+Image = UInt8[np.ndarray, "H W 3"]
+Box = Sequence[float]
+"""x, y, width, height in pixels of the picture."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PixelCamera:
+    """The network's weak-perspective cameras in the pixels of the picture."""
+
+    scale_px: Float[np.ndarray, "2"]  # pixels per metre
+    wrist_px: Float[np.ndarray, "2 2"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoHands:
+    """What the network says of the two hands in a picture; hands are an axis (right, left).
+
+    Attributes:
+      prediction: without a batch axis: `vertices` (2, 778, 3) and `joints` (2, 21, 3) in metres
+        from each hand's wrist, camera axes (x right, y down, z forward), `betas`, `pose`,
+        `rel_trans` (left wrist minus right wrist, metres), …
+      camera: where the hands lie in the picture.
+      box_px: the square that was looked at, x, y, side, side.
+      crop: what the network saw of it.
+    """
+
+    prediction: Prediction
+    camera: PixelCamera
+    box_px: Float[np.ndarray, "4"]
+    crop: Crop
+
+
+class Pipeline:
+    """A trained network for pictures of any size.
+
+    Args:
+      net: the network.
+      hands: both hand models.
+      collect: names of intermediate outputs that predictions shall hold (see `ERNet`).
+    """
+
+    def __init__(self, net: ERNet, hands: HandModel, *, collect: Sequence[str] = ()):
+        self._input_size = net.config.input_size
+        self._reconstruct = Reconstructor(net, hands, collect=collect)
+
+    def __call__(self, image: Image, box: Box | None = None) -> TwoHands:
+        """The reconstruction of one picture; see `many`."""
+        return self.many([image], [box])[0]
+
+    def many(self, images: Sequence[Image], boxes: Sequence[Box | None]) -> list[TwoHands]:
+        """The reconstructions of several pictures, as batches.
+
+        Args:
+          images: RGB, of any sizes.
+          boxes: around both hands of each; None: the whole picture.
+
+        Raises:
+          ConfigError: a box has no area, or is none.
+        """
+        squares = [
+            square_box((0, 0, *image.shape[1::-1]) if box is None else box)
+            for image, box in zip(images, boxes, strict=True)
+        ]
+        crops = [
+            Crop.of(image, square, self._input_size)
+            for image, square in zip(images, squares, strict=True)
+        ]
+        predictions = self._reconstruct(np.stack([crop.image for crop in crops]))
+        found = []
+        for row, (crop, square) in enumerate(zip(crops, squares, strict=True)):
+            prediction = jax.tree.map(lambda x, row=row: x[row], predictions)
+            found.append(TwoHands(prediction, pixel_camera(prediction, crop), square, crop))
+        return found
+
+
+def square_box(box: Box) -> Float[np.ndarray, "4"]:
+    """The square x, y, side, side around a box's centre that holds all of it.
+
+    Raises:
+      ConfigError: the box has no area, or is none.
+    """
+    if len(box) != 4 or not np.isfinite(box).all() or min(box[2:]) <= 0:
+        raise ConfigError(f"box {tuple(box)}: need x,y,w,h in pixels with w and h above zero")
+    x, y, width, height = box
+    side = max(width, height)
+    return np.array([x + (width - side) / 2, y + (height - side) / 2, side, side])
+
+
+def pixel_camera(prediction: Prediction, crop: Crop) -> PixelCamera:
+    """The cameras of one prediction, without a batch axis, in pixels of the uncropped picture."""
+    wrist_crop = np.asarray(prediction.joint_proj)[:, 0] * BACKBONE_STRIDE
+    return PixelCamera(
+        scale_px=np.asarray(prediction.camera)[:, 0] * BACKBONE_STRIDE / crop.scale,
+        wrist_px=crop.to_picture(wrist_crop),
+    )
