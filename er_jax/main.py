@@ -41,7 +41,9 @@ IMAGES = flags.DEFINE_multi_string(
     "images", [], "a picture to predict, as often as wanted; or name them without a flag"
 )
 BOX = flags.DEFINE_multi_string("box", [], "x,y,w,h in pixels around both hands, one a picture")
-INSIDE = flags.DEFINE_bool("inside", False, "also draw heatmaps and attention of each prediction")
+VISUALIZE = flags.DEFINE_bool(
+    "visualize", False, "also draw heatmaps and attention of each prediction"
+)
 OUTPUT = flags.DEFINE_string(
     "output", None, "folder of what is made; None: WORKDIR/predictions or WORKDIR/export"
 )
@@ -98,7 +100,7 @@ def run(argv: list[str]) -> None:
             output = Path(OUTPUT.value) if OUTPUT.value else workdir / "predictions"
             pictures = [Path(name) for name in [*IMAGES.value, *argv[1:]]]
             predict.run_prediction(
-                config, workdir, pictures, boxes, output, step=STEP.value, inside=INSIDE.value
+                config, workdir, pictures, boxes, output, step=STEP.value, visualize=VISUALIZE.value
             )
         case "export" if first:
             output = Path(OUTPUT.value) if OUTPUT.value else workdir / "export"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -28,7 +29,7 @@ from er_jax.evaluation.evaluate import HEADLINE
 from er_jax.evaluation.predictions_file import read_predictions
 from er_jax.evaluation.predictors import evaluate_predictors, file_predictor
 from er_jax.evaluation.summary import headline, summarize
-from er_jax.inference.attention_maps import draw_inside, outputs_to_draw
+from er_jax.inference.attention_maps import draw_attention_maps, outputs_to_visualize
 from er_jax.inference.output_files import output_names
 from er_jax.inference.reconstructor import Reconstructor
 from er_jax.mano import load_hands
@@ -233,12 +234,31 @@ def test_a_picture_of_the_inside(tmp_path, use_deocc):
     shapes = {"heatmaps": (2, 21, 4, 2, 2), "deocc_attention": (2, 1, 2, 4, 4)}
     prediction = SimpleNamespace(
         joint_img=random.uniform(0, 1, (2, 21, 3)),
-        intermediates={name: random.uniform(size=shapes[name]) for name in outputs_to_draw(config)},
+        intermediates={
+            name: random.uniform(size=shapes[name]) for name in outputs_to_visualize(config)
+        },
     )
-    draw_inside(tmp_path / "inside.png", np.zeros((64, 64, 3), np.uint8), prediction)
+    draw_attention_maps(tmp_path / "inside.png", np.zeros((64, 64, 3), np.uint8), prediction)
     height, width, _ = cv2.imread(str(tmp_path / "inside.png")).shape
     rows = 4 if use_deocc else 2
     assert abs(height / width - rows / 6) < 0.05
+
+
+def test_the_readmes_python(run, raw_dir, tmp_path, monkeypatch, capsys):
+    """The snippet under "In Python", on this run and one of its pictures."""
+    _, workdir = run
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    (code,) = re.findall(r"## In Python\n+```python\n(.*?)```", text, re.DOTALL)
+    picture = sorted((raw_dir / "images/test").rglob("*.jpg"))[0]
+    for written, here in (
+        ("er_jax.configs.demo", "er_jax.configs.tiny"),
+        ("outputs/demo/run", str(workdir)),
+        ("picture.jpg", str(picture)),
+    ):
+        assert code.count(written) == 1
+        code = code.replace(written, here)
+    exec(compile(code, "README.md", "exec"), {})
+    assert "(2, 778, 3)" in capsys.readouterr().out
 
 
 def test_an_exported_network_is_the_checkpoints(run, tmp_path):

@@ -19,10 +19,10 @@ def run_prediction(
     output: Path,
     *,
     step: int | None,
-    inside: bool = False,
+    visualize: bool = False,
 ) -> None:
     """Reconstructs the hands of some pictures with a checkpoint (see `predict_pictures`)."""
     hands = load_hands(config.mano_dir)
     net = load_network(config, workdir, step, hands)
-    predict_pictures(net, hands, pictures, boxes, output, inside=inside)
+    predict_pictures(net, hands, pictures, boxes, output, visualize=visualize)
     Console().print(f"Meshes, parameters and pictures are in {output}", soft_wrap=True)

@@ -17,12 +17,14 @@ from er_jax.rendering.overlays import HAND_COLOURS
 JOINTS = ("Wrist", "Thumb_4", "Index_4", "Middle_4", "Ring_4", "Pinky_4")
 
 
-def outputs_to_draw(config: ERConfig) -> tuple[str, ...]:
-    """Names of the intermediate outputs that `draw_inside` can show of a network."""
+def outputs_to_visualize(config: ERConfig) -> tuple[str, ...]:
+    """Names of the intermediate outputs that `draw_attention_maps` can show of a network."""
     return ("heatmaps", "deocc_attention") if config.use_deocc else ("heatmaps",)
 
 
-def draw_inside(path: Path, crop: UInt8[np.ndarray, "H W 3"], prediction: Prediction) -> None:
+def draw_attention_maps(
+    path: Path, crop: UInt8[np.ndarray, "H W 3"], prediction: Prediction
+) -> None:
     """Writes a PNG: a column for the wrist and each fingertip, and for each hand two rows.
 
     First the joint's heatmap, summed over depth, and a dot at its expected cell. Then DeOcc's
@@ -32,7 +34,7 @@ def draw_inside(path: Path, crop: UInt8[np.ndarray, "H W 3"], prediction: Predic
     Args:
       path: of the picture.
       crop: what the network saw, RGB.
-      prediction: of it, without a batch axis, with `outputs_to_draw` among its intermediates.
+      prediction: of it, without a batch axis, with `outputs_to_visualize` among its intermediates.
     """
     intermediates = {name: np.asarray(x) for name, x in prediction.intermediates.items()}
     kinds = [name for name in ("heatmaps", "deocc_attention") if name in intermediates]

@@ -11,7 +11,7 @@ import numpy as np
 import trimesh
 
 from data_pipeline.images import read_photograph
-from er_jax.inference.attention_maps import draw_inside, outputs_to_draw
+from er_jax.inference.attention_maps import draw_attention_maps, outputs_to_visualize
 from er_jax.inference.pipeline import Box, Image, Pipeline, TwoHands, square_box
 from er_jax.mano import HAND21, HANDS, HandModel
 from er_jax.models import ERNet
@@ -38,7 +38,7 @@ def predict_pictures(
     boxes: Sequence[Box] | None,
     output: Path,
     *,
-    inside: bool = False,
+    visualize: bool = False,
 ) -> list[Path]:
     """Reconstructs the hands in each picture and writes the results into `output`.
 
@@ -53,7 +53,7 @@ def predict_pictures(
       boxes: x, y, width, height in pixels around both hands, one a picture; None: the whole
         picture.
       output: folder, made if absent.
-      inside: also write `_inside.png`, what goes on in the network (see `draw_inside`).
+      visualize: also write `_attention.png`, the network's intermediate outputs (see `draw_attention_maps`).
 
     Returns:
       The pictures that were written.
@@ -64,7 +64,7 @@ def predict_pictures(
     """
     chosen: Sequence[Box | None] = boxes or [None] * len(pictures)
     _check(pictures, chosen)
-    collect = outputs_to_draw(net.config) if inside else ()
+    collect = outputs_to_visualize(net.config) if visualize else ()
     pipeline = Pipeline(net, hands, collect=collect)
     output.mkdir(parents=True, exist_ok=True)
     written, left_out = [], []
@@ -79,8 +79,10 @@ def predict_pictures(
                 continue
             found = pipeline(image, box)
             _write(output / name, image, found, np.asarray(hands.faces))
-            if inside:
-                draw_inside(output / f"{name}_inside.png", found.crop.image, found.prediction)
+            if visualize:
+                draw_attention_maps(
+                    output / f"{name}_attention.png", found.crop.image, found.prediction
+                )
             written.append(output / f"{name}.png")
     if left_out:
         raise BadImageError(
