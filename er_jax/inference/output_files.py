@@ -53,7 +53,7 @@ def predict_pictures(
       boxes: x, y, width, height in pixels around both hands, one a picture; None: the whole
         picture.
       output: folder, made if absent.
-      visualize: also write `_attention.png`, the network's intermediate outputs (see `draw_attention_maps`).
+      visualize: also write `_attention.png`, see `draw_attention_maps`.
 
     Returns:
       The pictures that were written.
