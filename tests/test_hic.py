@@ -208,6 +208,11 @@ def test_errors(hic_raw):
     (hic_raw / "HIC.json").write_text(json.dumps(spoiled))
     with pytest.raises(DataError, match="annotation 1 names image 99"):
         read_split(hic_raw, subset="all")
+    spoiled = json.loads(json.dumps(content))
+    spoiled["images"][1]["seq_name"] = "first"
+    (hic_raw / "HIC.json").write_text(json.dumps(spoiled))
+    with pytest.raises(DataError, match="seq_name of image 8 is 'first', not a number"):
+        read_split(hic_raw, subset="all")
     del spoiled["images"][0]["seq_name"]
     (hic_raw / "HIC.json").write_text(json.dumps(spoiled))
     with pytest.raises(DataError, match="seq_name"):

@@ -79,7 +79,7 @@ def read_split(
         size_px,
     )
     hand_hand = np.array(
-        [int(image.seq_name) <= LAST_HAND_HAND_SEQUENCE for image in shown], dtype=bool
+        [_number(path, image, "seq_name") <= LAST_HAND_HAND_SEQUENCE for image in shown], dtype=bool
     )
     subsets = {"all": np.ones_like(hand_hand), "hand_hand": hand_hand, "hand_object": ~hand_hand}
     in_subset = subsets[subset]
@@ -120,7 +120,9 @@ def _table(
         **{name: same(np.array(b"")) for name in ("capture", "subject", "camera")},
         "annotation_id": np.array([annotation.id for annotation in annotations], np.int32),
         "image_id": np.array([image.id for image in images], np.int32),
-        "frame_idx": np.array([int(image.frame_idx) for image in images], np.int32),
+        "frame_idx": np.array(
+            [_number(annotation_file(raw_dir), image, "frame_idx") for image in images], np.int32
+        ),
         "hand_type": np.array([HAND_TYPES.index(a.hand_type) for a in annotations], np.int8),
         "hand_type_valid": np.ones(count, bool),
         "image_size_px": size_px,
@@ -143,6 +145,17 @@ def _table(
         "abs_depth_valid": np.zeros(count, bool),
     }
     return RecordTable(raw_dir, columns)
+
+
+def _number(path: Path, image: _Image, field: str) -> int:
+    value = getattr(image, field)
+    try:
+        return int(value)
+    except ValueError:
+        raise DataError(
+            f"{path}: {field} of image {image.id} is {value!r}, not a number. Take the original "
+            "file."
+        ) from None
 
 
 def _read_file(path: Path) -> _File:
