@@ -191,6 +191,11 @@ def test_page_draws_the_joints_of_its_meshes(hic_raw, tmp_path):
 
 def test_errors(hic_raw):
     content = json.loads((hic_raw / "HIC.json").read_text())
+    spoiled = json.loads(json.dumps(content))
+    spoiled["images"][1]["seq_name"] = "first"
+    (hic_raw / "HIC.json").write_text(json.dumps(spoiled))
+    with pytest.raises(DataError, match="seq_name of image 8 is 'first', not a number"):
+        read_split(hic_raw, subset="all")
     path = hic_raw / content["annotations"][0]["left_mano_path"]
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
@@ -207,11 +212,6 @@ def test_errors(hic_raw):
     spoiled["annotations"][1]["image_id"] = 99
     (hic_raw / "HIC.json").write_text(json.dumps(spoiled))
     with pytest.raises(DataError, match="annotation 1 names image 99"):
-        read_split(hic_raw, subset="all")
-    spoiled = json.loads(json.dumps(content))
-    spoiled["images"][1]["seq_name"] = "first"
-    (hic_raw / "HIC.json").write_text(json.dumps(spoiled))
-    with pytest.raises(DataError, match="seq_name of image 8 is 'first', not a number"):
         read_split(hic_raw, subset="all")
     del spoiled["images"][0]["seq_name"]
     (hic_raw / "HIC.json").write_text(json.dumps(spoiled))
