@@ -13,6 +13,10 @@ from er_jax.metrics import ReconstructedMeshes
 from er_jax.targets import Targets
 
 
+class NoFitsError(ValueError):
+    """There are no MANO fits to take a mean of."""
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class MeanHands:
@@ -36,7 +40,7 @@ def mean_hands(hands: HandModel, batches: Iterable[tuple[Targets, Bool[Array, "B
         batches: targets and the mask of the samples that are no padding.
 
     Raises:
-        ValueError: no sample of the stream has a MANO fit of one of the hands.
+        NoFitsError: no sample of the stream has a MANO fit of one of the hands.
     """
     sums = None
     for targets, sample_mask in batches:
@@ -45,7 +49,7 @@ def mean_hands(hands: HandModel, batches: Iterable[tuple[Targets, Bool[Array, "B
         sums = part if sums is None else jax.tree.map(np.add, sums, part)
     if sums is None or not sums["hands"].all():
         counts = None if sums is None else dict(zip(HANDS, sums["hands"].tolist(), strict=True))
-        raise ValueError(
+        raise NoFitsError(
             f"the mean hand needs MANO fits of both hands in the training data, found {counts}"
         )
     u, _, v = np.linalg.svd(sums["rotations"])

@@ -11,7 +11,7 @@ from absl import logging
 
 from data_pipeline.errors import DataError
 from er_jax.annotations import INPUT_SIZE_PX, AnnotatedSplit, Sample
-from er_jax.baseline import MeanHands, constant_prediction, mean_hands, rest_hands
+from er_jax.baseline import MeanHands, NoFitsError, constant_prediction, mean_hands, rest_hands
 from er_jax.mano import HandModel
 from er_jax.metric_summary import collect
 from er_jax.metrics import sample_errors
@@ -91,15 +91,18 @@ def predictions_method(
 
 
 def baseline_methods(train: AnnotatedSplit, hands: HandModel, batch_size: int) -> list[Method]:
-    """Two constants: MANO's rest pose and, where there is training data, its mean hands."""
+    """Two constants: MANO's rest pose and, where training data has MANO fits, its mean hands."""
     constants = {"rest pose": rest_hands(hands)}
     try:
         batches = len(train)
     except DataError as error:
         logging.warning("no mean-pose baseline: %s", error)
     else:
-        with progress_bar("Mean pose of the training set", batches, "batches") as bar:
-            constants[MEAN_HANDS] = mean_hands(hands, _annotated(train, hands, bar))
+        try:
+            with progress_bar("Mean pose of the training set", batches, "batches") as bar:
+                constants[MEAN_HANDS] = mean_hands(hands, _annotated(train, hands, bar))
+        except NoFitsError as error:
+            logging.warning("no mean-pose baseline: %s", error)
     return [_constant_method(name, mean, hands, batch_size) for name, mean in constants.items()]
 
 
