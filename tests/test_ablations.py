@@ -12,7 +12,14 @@ from scipy import stats
 from er_jax.commands import ablations
 from er_jax.evaluation.bootstrap import COMPARED
 from er_jax.evaluation.summary import headline, summarize
-from er_jax.report.ablation import ablation, holm, mean_over_seeds, over_seeds, write_ablation
+from er_jax.report.ablation import (
+    ablation,
+    holm,
+    markdown,
+    mean_over_seeds,
+    over_seeds,
+    write_ablation,
+)
 
 VARIANTS = ["full", "poor", "alike"]
 
@@ -94,6 +101,18 @@ def test_the_table_says_what_it_measured(tmp_path):
     assert content["verdicts"] == ["worse", "not significant"]
     assert len(content["values"]["scale_aligned/MPJPE/all"][0]) == 6
     assert (tmp_path / "ablations.svg").read_text().startswith("<svg")
+
+
+def test_of_one_sequence_the_table_says_that_samples_were_drawn():
+    runs = grid(2)
+    for of_seed in runs:
+        for run in of_seed:
+            run.labels.sequence[:] = "one"
+    compared = ablation(VARIANTS, range(2), runs)
+    assert compared.sequences == 1
+    text = " ".join(markdown(compared, "constant", None).split())
+    assert "200 samples of 1 sequences" in text
+    assert "over samples (all of one sequence) the paired bootstrap" in text
 
 
 def plan(config, **changes):

@@ -3,7 +3,8 @@
 Efron and Tibshirani, "An introduction to the bootstrap", 1993: what is drawn again, with
 replacement, are whole sequences, because the frames of one recording, seen from many cameras, are
 far from independent; every method is scored on the same draw, so that what is hard for all cancels
-in the differences.
+in the differences. Where all samples are of one sequence, the samples themselves are drawn, which
+says less; a metric that fewer than two of the drawn things have gets no interval.
 """
 
 import dataclasses
@@ -35,15 +36,15 @@ _DRAWS_AT_ONCE = 4_000_000
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """A value with the bounds of its confidence interval, mm."""
+    """A value with the bounds of its confidence interval, mm; None where nothing tells them."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
     @property
     def excludes_zero(self) -> bool:
-        return self.low > 0 or self.high < 0
+        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +54,9 @@ class Comparison:
     Attributes:
         names: of the methods; the first is what the others are compared with.
         samples: how many they have in common.
-        unit: what was drawn again: "sequence" or "sample".
+        sequences: that these are of.
+        unit: what was drawn again: "sequence", or "sample" where asked for or where all samples are
+            of one sequence.
         units: how many there are.
         values: metric path → one interval a method.
         differences: metric path → of each method but the first, it minus the first.
@@ -61,6 +64,7 @@ class Comparison:
 
     names: list[str]
     samples: int
+    sequences: int
     unit: str
     units: int
     values: dict[str, list[Interval]]
@@ -78,14 +82,14 @@ def compare(
         resamples: draws of the bootstrap.
 
     Raises:
-        ValueError: see `paired`; or there is one unit only, so that nothing can be drawn.
+        ValueError: see `paired`.
     """
     methods = paired(list(methods))
     labels = methods[0].labels
+    sequences = len(np.unique(labels.sequence))
+    unit = unit if sequences > 1 else "sample"
     column = labels.sequence if unit == "sequence" else labels.sample_id
     names, group = np.unique(column, return_inverse=True)
-    if len(names) < 2:
-        raise ValueError(f"all samples are of one {unit}: there is nothing to draw from")
     values, differences = {}, {}
     for metric in COMPARED:
         scores = [
@@ -93,15 +97,29 @@ def compare(
         ]
         if np.isnan([score[0] for score in scores]).any():
             continue
-        values[metric] = [_interval(score) for score in scores]
-        differences[metric] = [_interval(score - scores[0]) for score in scores[1:]]
+        known = all(_units_with(method.errors, metric, group) > 1 for method in methods)
+        values[metric] = [_interval(score, known) for score in scores]
+        differences[metric] = [_interval(score - scores[0], known) for score in scores[1:]]
     return Comparison(
-        [method.name for method in methods], len(group), unit, len(names), values, differences
+        names=[method.name for method in methods],
+        samples=len(group),
+        sequences=sequences,
+        unit=unit,
+        units=len(names),
+        values=values,
+        differences=differences,
     )
 
 
-def _interval(scores: Float[np.ndarray, "draws"]) -> Interval:
+def _units_with(errors: SampleErrors, metric: str, group: Int[np.ndarray, "N"]) -> int:
+    _, counts = metric_sums(errors, metric)
+    return len(np.unique(group[counts.any(1)]))
+
+
+def _interval(scores: Float[np.ndarray, "draws"], known: bool) -> Interval:
     """The first score is of the sample itself, the others of its draws."""
+    if not known:
+        return Interval(float(scores[0]), None, None)
     tail = (1 - CONFIDENCE) / 2
     low, high = np.nanquantile(scores[1:], [tail, 1 - tail])
     return Interval(float(scores[0]), float(low), float(high))

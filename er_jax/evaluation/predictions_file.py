@@ -134,9 +134,12 @@ def read_predictions(path: str | Path) -> Predictions:
             f"{path}: its `format` is {found!r}, not {FORMAT!r}; {DOCUMENTATION}."
         )
     try:
-        facts = json.loads(str(content.pop("facts", "{}")))
+        # NaN and Infinity are no JSON and could not be written into a report's.
+        facts = json.loads(str(content.pop("facts", "{}")), parse_constant=str)
     except json.JSONDecodeError as error:
         raise PredictionsError(f"{path}: `facts` is no JSON object: {error}") from None
+    if not isinstance(facts, dict):
+        raise PredictionsError(f"{path}: `facts` is no JSON object but a {type(facts).__name__}")
     includes_mean = bool(content.pop("pose_includes_mean", False))
     sample_id = _checked_ids(path, content.pop("sample_id", None))
     _check_arrays(path, content, len(sample_id))

@@ -142,7 +142,7 @@ def load_errors(path: Path) -> Evaluated:
 
 def file_name(name: str) -> str:
     """A method's name as a file or folder can have it."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "method"
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:100].strip("-.") or "method"
 
 
 def _counts(values: np.ndarray) -> dict[str, int]:

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from er_jax.mano.joints import HANDS, PARENTS
-from er_jax.mano.pickles import RefusedPickleError, read_pickle, to_array
+from er_jax.mano.pickles import NAMES, to_array
 from er_jax.utils.errors import DataError
+from er_jax.utils.safe_pickle import RefusedPickleError, read_pickle
 
 SHAPES = {
     "v_template": (778, 3),
@@ -175,7 +176,7 @@ def _read_official(path: Path, data: bytes) -> dict[str, np.ndarray]:
             f"{path}: it is a zip archive: unpack it first, or name it .npz if it is one"
         )
     try:
-        content = read_pickle(data)
+        content = read_pickle(io.BytesIO(data), NAMES)
     except RefusedPickleError as error:
         raise HandFileError(f"{path}: {error}") from error
     if not isinstance(content, dict):

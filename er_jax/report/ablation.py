@@ -45,7 +45,8 @@ class Ablation:
         means: metric path → of each variant, with its t-interval over seeds.
         differences: metric path → of each variant but the first, minus the first; t-interval over
             seeds, paired by seed.
-        resampled: the same differences with intervals of the paired bootstrap over sequences.
+        resampled: the same differences with intervals of the paired bootstrap over sequences, or
+            over samples where all are of one sequence.
         p_values: of each variant but the first, for `MAIN_METRIC`: paired t test over seeds,
             corrected by Holm.
         facts: provenance that all runs share.
@@ -63,6 +64,11 @@ class Ablation:
     resampled: dict[str, list[Interval]]
     p_values: list[float]
     facts: dict[str, object]
+
+    @property
+    def drawn(self) -> str:
+        """What `resampled` drew."""
+        return "sequences" if self.sequences > 1 else "samples (all of one sequence)"
 
     def verdict(self, other: int) -> str:
         """What is known of the variant at a place in `differences`, by `MAIN_METRIC`."""
@@ -112,7 +118,7 @@ def ablation(
         seeds=list(seeds),
         steps=steps.pop(),
         samples=compared.samples,
-        sequences=compared.units,
+        sequences=compared.sequences,
         values={metric: rows.tolist() for metric, rows in values.items()},
         means={metric: [over_seeds(row) for row in rows] for metric, rows in values.items()},
         differences={m: [over_seeds(row) for row in rows] for m, rows in differences.items()},
@@ -212,8 +218,8 @@ def markdown(compared: Ablation, baseline_name: str, baseline_mm: float | None) 
     """The table as it can stand in a document, with what it measured."""
     reference = compared.variants[0]
     lines = [
-        f"| network | parameters | MPJPE [mm] | minus {reference}: over seeds | over sequences "
-        "| p (Holm) | verdict |",
+        f"| network | parameters | MPJPE [mm] | minus {reference}: over seeds "
+        f"| over {compared.drawn} | p (Holm) | verdict |",
         "|" + "---|" * 7,
     ]
     for place, name in enumerate(compared.variants):
@@ -260,8 +266,8 @@ def _words(compared: Ablation) -> list[str]:
         f"{facts.get('dataset')}, split {facts.get('split')}; trained and evaluated on "
         f"{facts.get('device')}. The runs of one seed saw the same batches in the same order. In "
         f"brackets {CONFIDENCE:.0%} intervals: over seeds Student's t, paired by seed; over "
-        "sequences the paired bootstrap on errors averaged over the seeds. A difference is called "
-        "worse or better where both exclude zero and the t test's p, corrected for "
+        f"{compared.drawn} the paired bootstrap on errors averaged over the seeds. A difference is "
+        "called worse or better where both exclude zero and the t test's p, corrected for "
         f"{len(compared.variants) - 1} comparisons, is below {1 - CONFIDENCE:.2f}; not significant "
         "does not mean that there is none.",
     ]
@@ -277,5 +283,7 @@ def _words(compared: Ablation) -> list[str]:
 
 def _interval(interval: Interval, *, sign: bool = False) -> str:
     form = "+.2f" if sign else ".2f"
+    if interval.low is None or interval.high is None:
+        return f"{format(interval.value, form)} [–]"
     low, high = format(interval.low, form), format(interval.high, form)
     return f"{format(interval.value, form)} [{low}, {high}]"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,7 +29,9 @@ _STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "text.parse_math": False,  # names are anybody's: a $ is a dollar
 }
+_LONGEST_NAME = 48
 
 
 @rc_context(_STYLE)
@@ -40,10 +43,11 @@ def pck_chart(title: str, curves: Mapping[str, Sequence[Any]]) -> str:
     )
     for colour, (name, curve) in zip(_colours(len(curves)), curves.items(), strict=True):
         if curve[0] is not None:
-            axes.plot(PCK_THRESHOLDS_MM, curve, label=name, color=colour)
+            axes.plot(PCK_THRESHOLDS_MM, curve, label=_short(name), color=colour)
     axes.set_xlim(0, PCK_THRESHOLDS_MM[-1])
     axes.grid(alpha=0.3)
-    figure.legend(frameon=False, loc="outside lower left")  # names may be as long as the chart
+    if axes.lines:
+        figure.legend(frameon=False, loc="outside lower left")  # names may be as long as the chart
     return _svg(figure)
 
 
@@ -51,18 +55,19 @@ def pck_chart(title: str, curves: Mapping[str, Sequence[Any]]) -> str:
 def breakdown_chart(breakdown: Breakdown, metrics: Sequence[str]) -> str:
     """Bars of some metrics for each group, the first group uppermost."""
     groups = breakdown.groups
-    thick = 0.8 / len(metrics)
+    thick = 0.8 / max(len(metrics), 1)
     figure = Figure(figsize=(8.4, 0.42 * len(groups) + 0.9), layout="constrained")
     axes = figure.add_subplot(xlabel="mm")
     for index, (metric, colour) in enumerate(zip(metrics, _colours(len(metrics)), strict=True)):
         lengths = [group[metric]["value"] or 0 for group in groups.values()]
         places = np.arange(len(groups)) + (index - (len(metrics) - 1) / 2) * thick
         axes.barh(places, lengths, thick, label=metric, color=colour)
-    labels = [f"{label} ({group['samples']:,})" for label, group in groups.items()]
+    labels = [f"{_short(label)} ({group['samples']:,})" for label, group in groups.items()]
     axes.set_yticks(range(len(groups)), labels)
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)
-    figure.legend(frameon=False, loc="outside right upper")
+    if axes.patches:
+        figure.legend(frameon=False, loc="outside right upper")
     return _svg(figure)
 
 
@@ -74,12 +79,13 @@ def seeds_chart(
     figure = Figure(figsize=(8.4, 0.45 * len(values) + 1.1), layout="constrained")
     axes = figure.add_subplot(title=title, xlabel="mm")
     for place, (of_seeds, mean) in enumerate(zip(values.values(), means, strict=True)):
-        spread = [[mean.value - mean.low], [mean.high - mean.value]]
+        low, high = (mean.value if end is None else end for end in (mean.low, mean.high))
+        spread = [[mean.value - low], [high - mean.value]]
         axes.errorbar(
             mean.value, place, xerr=spread, fmt="D", color=_COLOURS[0], markersize=5, capsize=4
         )
         axes.plot(of_seeds, [place + 0.22] * len(of_seeds), "o", color="#777777", markersize=3.5)
-    axes.set_yticks(range(len(values)), list(values))
+    axes.set_yticks(range(len(values)), list(map(_short, values)))
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)
     return _svg(figure)
@@ -97,7 +103,7 @@ def hand_chart(
     Args:
         drawings: of the right and the left hand.
         errors_mm: right, left; NaN where there is none.
-        limit_mm: error of the longest bar, so that several charts can share a scale.
+        limit_mm: error of the longest bar, so that several charts can share a scale; positive.
     """
     figure = Figure(figsize=(6.6, 3.9), layout="constrained")
     figure.suptitle(title)
@@ -197,9 +203,24 @@ def _colours(count: int) -> list[str]:
     return [_COLOURS[index % len(_COLOURS)] for index in range(count)]
 
 
+def _short(name: str) -> str:
+    """A name as a chart has room for it, its end kept, which often tells it from others.
+
+    A space goes before a first underscore, whose names matplotlib keeps out of legends.
+    """
+    line = " ".join(name.encode("utf-8", "backslashreplace").decode("utf-8").split())
+    if len(line) > _LONGEST_NAME:
+        half = _LONGEST_NAME // 2
+        line = f"{line[:half]}…{line[-half:]}"
+    return f" {line}" if line.startswith("_") else line
+
+
 def _svg(figure: Figure) -> str:
     """The drawing alone, without the XML declaration, to stand in a page."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    with warnings.catch_warnings():
+        # Only the widths of such letters are guessed: who shows the page has a font with them.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]

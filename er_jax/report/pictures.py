@@ -47,7 +47,7 @@ def ranked(method: Evaluated) -> tuple[str, Int[np.ndarray, "N"], Float[np.ndarr
 
     Returns:
         The protocol, indices of the samples that count under it, and their errors in mm. It is
-        `scale_aligned` where any sample has fits, else `wrist_aligned`.
+        `scale_aligned` where any sample has fits, else `wrist_aligned`; no sample may count.
     """
     for protocol in ("scale_aligned", "wrist_aligned"):
         errors = getattr(method.errors, protocol)
@@ -55,16 +55,16 @@ def ranked(method: Evaluated) -> tuple[str, Int[np.ndarray, "N"], Float[np.ndarr
         total = np.asarray(errors.joint_mm).sum((1, 2), dtype=np.float64)
         counting = np.flatnonzero(count)
         if counting.size:
-            mean = total[counting] / count[counting]
-            order = np.argsort(mean, kind="stable")
-            return protocol, counting[order], mean[order]
-    raise ValueError(f"{method.name}: no sample has a joint to rank it by")
+            break
+    mean = total[counting] / count[counting]
+    order = np.argsort(mean, kind="stable")
+    return protocol, counting[order], mean[order]
 
 
 def sample_pictures(
     method: Evaluated, split: AnnotatedSplit, hands: HandModel, reconstruct: Reconstruct
 ) -> list[SamplePicture]:
-    """Draws the samples at both ends and in the middle of the ranking.
+    """Draws the samples at both ends and in the middle of the ranking; none where none counts.
 
     Args:
         method: its samples are of `split`.
@@ -92,6 +92,8 @@ def sample_pictures(
 
 def _places(count: int) -> dict[str, Sequence[int]]:
     """Places in the ranking; fewer where there are not enough samples, none twice."""
+    if not count:
+        return {}
     each = min(PICTURES_EACH, max(count // 3, 1))
     middle = (count - each) // 2
     places = {

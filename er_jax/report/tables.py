@@ -72,7 +72,7 @@ def markdown_row(summaries: Mapping[str, Mapping[str, Any]], caption: str) -> st
     """A table in Markdown with one row a method, errors in mm."""
     head = ["Method", "samples", *PAPER_COLUMNS.values()]
     lines = [
-        f"<!-- {caption}; all in mm -->",
+        f"<!-- {caption.replace('--', '–')}; all in mm -->",
         "| " + " | ".join(head) + " |",
         "|" + "---|" * len(head),
     ]
@@ -80,5 +80,6 @@ def markdown_row(summaries: Mapping[str, Mapping[str, Any]], caption: str) -> st
         numbers = [summary[p][m][s] for p, m, s in (path.split("/") for path in PAPER_COLUMNS)]
         values = ["–" if n["value"] is None else f"{n['value']:.2f}" for n in numbers]
         samples = max(number["count"] for number in numbers)
-        lines.append("| " + " | ".join([method, f"{samples:,}", *values]) + " |")
+        name = " ".join(method.replace("|", "\\|").split())
+        lines.append("| " + " | ".join([name, f"{samples:,}", *values]) + " |")
     return "\n".join(lines) + "\n"

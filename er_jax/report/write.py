@@ -43,7 +43,8 @@ def write_report(
         The page.
 
     Raises:
-        ValueError: two methods have one name, or they cannot be compared.
+        ValueError: two methods have one name, or they have no sample in common or are of different
+            data. Whatever else is absent is a dash or a sentence on the page.
     """
     everything = [*methods, *baselines]
     names = [method.name for method in everything]
@@ -71,14 +72,17 @@ def write_report(
         title,
         summaries=summaries,
         provenance=provenance,
+        baselines=[method.name for method in baselines],
         broken_down=broken_down[methods[0].name],
         comparison=comparison,
         pictures=pictures,
         hands=hands,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    for method in methods:
-        save_errors(folder / f"{file_name(method.name)}.errors.npz", method)
+    stems = [file_name(method.name) for method in methods]
+    for place, (stem, method) in enumerate(zip(stems, methods, strict=True), start=1):
+        number = f"-{place}" if stems.count(stem) > 1 else ""
+        save_errors(folder / f"{stem}{number}.errors.npz", method)
     write_json(folder / NUMBERS, numbers)
     _write(folder / TABLE, csv_table(summaries, broken_down))
     _write(folder / ROW, markdown_row(summaries, caption))
@@ -91,5 +95,6 @@ def _plain(comparison: Comparison | None) -> Any:
 
 def _write(path: Path, text: str) -> Path:
     with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # JSON can hold half a surrogate pair in a name, which UTF-8 cannot.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
     return path
