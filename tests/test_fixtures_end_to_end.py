@@ -20,7 +20,7 @@ from er_jax.configs.tiny import get_config
 from er_jax.mano import load_hands
 from er_jax.evaluation.summary import summarize
 from er_jax.models import ERConfig
-from er_jax.evaluation.evaluate.network import TrainedNetwork, evaluate_network
+from er_jax.evaluation.network import TrainedNetwork, evaluate_network
 from er_jax.models.functional import create_weights
 from er_jax.supervision.loaders import Split
 config = get_config()

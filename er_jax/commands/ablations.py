@@ -24,8 +24,8 @@ from data_pipeline.annotated_split import AnnotatedSplit
 from er_jax.commands.exit_codes import EXIT_STOPPED, exit_with_message
 from er_jax.commands.logs import prepare
 from er_jax.commands.train import run_training
-from er_jax.evaluation.evaluate.network import evaluate_network
 from er_jax.evaluation.mean_pose import MEAN_HANDS, baselines
+from er_jax.evaluation.network import evaluate_network
 from er_jax.evaluation.predictors import constant_predictors, evaluate_predictors
 from er_jax.evaluation.results import Evaluated, file_name, load_errors, save_errors
 from er_jax.mano import load_hands

@@ -8,8 +8,8 @@ from rich.console import Console
 
 from data_pipeline.annotated_split import AnnotatedSplit
 from er_jax.evaluation.evaluate import print_table
-from er_jax.evaluation.evaluate.network import NetworkEvaluation, TrainedNetwork, evaluate_network
 from er_jax.evaluation.mean_pose import MEAN_HANDS, baselines
+from er_jax.evaluation.network import NetworkEvaluation, TrainedNetwork, evaluate_network
 from er_jax.evaluation.predictions_file import write_predictions
 from er_jax.evaluation.samples_sheet import SamplesSheet
 from er_jax.evaluation.summary import summarize

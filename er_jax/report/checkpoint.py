@@ -7,7 +7,7 @@ from jaxtyping import Int
 
 from data_pipeline.annotated_split import AnnotatedSplit
 from data_pipeline.augmentation import Crop
-from er_jax.evaluation.evaluate.network import NetworkEvaluation, TrainedNetwork, reconstruct_crops
+from er_jax.evaluation.network import NetworkEvaluation, TrainedNetwork, reconstruct_crops
 from er_jax.evaluation.types import ReconstructedMeshes
 from er_jax.mano import HandModel
 from er_jax.report.pictures import sample_pictures

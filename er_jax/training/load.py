@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from er_jax.evaluation.evaluate.network import TrainedNetwork
+from er_jax.evaluation.network import TrainedNetwork
 from er_jax.mano import HandModel
 from er_jax.models import ERConfig, ERNet
 from er_jax.models.functional import NetworkWeights, create_weights, network_of
