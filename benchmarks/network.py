@@ -162,7 +162,7 @@ def jax_cases() -> dict:
     from er_jax.inference.reconstructor import compiled_with_weights, fold_batch_norms
     from er_jax.mano import load_hands
     from er_jax.models import ERConfig, ERNet
-    from er_jax.models.backbones.select import make_backbone
+    from er_jax.models.backbones import make_backbone
     from er_jax.utils.xla_cpu import prepare_cpu
 
     prepare_cpu()

@@ -4,7 +4,7 @@ import numpy as np
 
 from data_pipeline.annotated_split import Labels
 from er_jax.evaluation.results import evaluated
-from er_jax.evaluation.types import PROTOCOLS, HandErrors, SampleErrors, SampleTraits
+from er_jax.evaluation.types import PROTOCOLS, HandErrors, SampleAttributes, SampleErrors
 
 FACTS = {"dataset": "made up", "split": "test", "hand_model_sha256": "0"}
 
@@ -30,7 +30,7 @@ def made_up(name="method", count=60, seed=0, worse_mm=0.0, sequences=12):
         )
 
     both = present.all(1)
-    traits = SampleTraits(
+    attributes = SampleAttributes(
         ids,
         kind,
         np.where(both, rng.random(count), np.nan).astype(np.float32),
@@ -44,7 +44,7 @@ def made_up(name="method", count=60, seed=0, worse_mm=0.0, sequences=12):
         np.where(both, 3 * base, 0).astype(np.float32),
         both,
         rng.random((count, 2, 2)).astype(np.float32),
-        traits,
+        attributes,
         np.ones(count, bool),
     )
     order = rng.permutation(count)

@@ -292,14 +292,14 @@ def test_traits_tell_what_a_sample_is():
     joint_img[:, 0, :2, :2], joint_img[:, 1, :2, :2] = box, box + np.array([2, 0])
     joint_img[0, 1, :2, 0] += 5
     truth = dataclasses.replace(truth, joint_img=joint_img, joint_trunc=trunc)
-    traits = errors_of(prediction, truth, hand_type).traits
-    np.testing.assert_allclose(traits.hand_overlap[1:], 4 / 12, rtol=1e-6)
-    assert traits.hand_overlap[0] == 0
+    attributes = errors_of(prediction, truth, hand_type).attributes
+    np.testing.assert_allclose(attributes.hand_overlap[1:], 4 / 12, rtol=1e-6)
+    assert attributes.hand_overlap[0] == 0
     interacting = hand_type == 2
     distance = 1000 * np.linalg.norm(truth.rel_trans, axis=-1)
-    np.testing.assert_allclose(traits.wrist_distance_mm[interacting], distance[interacting])
-    assert np.isnan(traits.wrist_distance_mm[~interacting]).all()
-    np.testing.assert_allclose(traits.visible_share[interacting], 4 / 42)
+    np.testing.assert_allclose(attributes.wrist_distance_mm[interacting], distance[interacting])
+    assert np.isnan(attributes.wrist_distance_mm[~interacting]).all()
+    np.testing.assert_allclose(attributes.visible_share[interacting], 4 / 42)
 
 
 def test_hands_with_few_joints_are_not_aligned():

@@ -18,7 +18,7 @@ from er_jax.evaluation.summary import select, summarize
 whole = made_up(count=25).errors
 mine = select(whole, np.arange(25) % 3 == 0 if rank == 0 else np.arange(25) % 3 != 0)
 together = across_hosts(mine)
-assert sorted(together.traits.sample_id) == sorted(whole.traits.sample_id)
+assert sorted(together.attributes.sample_id) == sorted(whole.attributes.sample_id)
 order = np.concatenate([np.flatnonzero(np.arange(25) % 3 == 0), np.flatnonzero(np.arange(25) % 3)])
 assert summarize(together) == summarize(select(whole, order))
 print("agreed")

@@ -18,7 +18,7 @@ import safetensors.numpy
 from flax import nnx
 
 from er_jax.models import ERConfig, ERNet
-from er_jax.models.backbones.select import make_backbone
+from er_jax.models.backbones import make_backbone
 from er_jax.models.functional import network_of
 from er_jax.models.weights.import_export import (
     WeightError,

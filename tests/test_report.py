@@ -31,69 +31,69 @@ def hands():
 
 
 def test_labels_come_into_the_order_of_the_errors():
-    method = made_up()
-    np.testing.assert_array_equal(method.labels.sample_id, method.sample_id)
-    assert method.provenance["box_sources"] == {"rootnet": 60}
-    assert method.provenance["samples"] == 60
-    stranger = Labels(*(column[:-1] for column in vars(method.labels).values()))
-    with pytest.raises(ValueError, match=str(method.sample_id[-1])):
-        evaluated("method", method.errors, stranger, FACTS)
+    predictor = made_up()
+    np.testing.assert_array_equal(predictor.labels.sample_id, predictor.sample_id)
+    assert predictor.provenance["box_sources"] == {"rootnet": 60}
+    assert predictor.provenance["samples"] == 60
+    stranger = Labels(*(column[:-1] for column in vars(predictor.labels).values()))
+    with pytest.raises(ValueError, match=str(predictor.sample_id[-1])):
+        evaluated("method", predictor.errors, stranger, FACTS)
 
 
 def test_errors_files_give_back_what_was_saved(tmp_path):
-    method = made_up()
-    save_errors(tmp_path / "m.errors.npz", method)
+    predictor = made_up()
+    save_errors(tmp_path / "m.errors.npz", predictor)
     again = load_errors(tmp_path / "m.errors.npz")
-    assert (again.name, again.provenance) == (method.name, method.provenance)
-    assert summarize(again.errors) == summarize(method.errors)
-    np.testing.assert_array_equal(again.labels.sequence, method.labels.sequence)
+    assert (again.name, again.provenance) == (predictor.name, predictor.provenance)
+    assert summarize(again.errors) == summarize(predictor.errors)
+    np.testing.assert_array_equal(again.labels.sequence, predictor.labels.sequence)
     np.savez(tmp_path / "other.errors.npz", a=np.zeros(3))
     with pytest.raises(ValueError, match="no file of errors"):
         load_errors(tmp_path / "other.errors.npz")
 
 
 def test_groups_are_the_summaries_of_their_samples():
-    method = made_up(count=300)
-    parts = {part.trait: part for part in breakdowns(method)}
-    overlap = np.asarray(method.errors.traits.hand_overlap)
+    predictor = made_up(count=300)
+    parts = {part.attribute: part for part in breakdowns(predictor)}
+    overlap = np.asarray(predictor.errors.attributes.hand_overlap)
     chosen = (overlap >= 0.1) & (overlap < 0.25)
     group = parts["hand_overlap"].groups["0.1–0.25"]
-    expected = summarize(select(method.errors, chosen))
+    expected = summarize(select(predictor.errors, chosen))
     assert group["samples"] == chosen.sum()
     number = expected["scale_aligned"]["MPJPE"]["all"]
     assert group["scale_aligned/MPJPE/all"] == {k: number[k] for k in ("value", "count")}
     both = np.isfinite(overlap).sum()
-    for trait, total in [("hand_overlap", both), ("wrist_distance_mm", both), ("camera", 300)]:
-        assert sum(group["samples"] for group in parts[trait].groups.values()) == total
+    for attribute, total in [("hand_overlap", both), ("wrist_distance_mm", both), ("camera", 300)]:
+        assert sum(group["samples"] for group in parts[attribute].groups.values()) == total
     assert sum(group["samples"] for group in parts["visible_share"].groups.values()) == 300
     assert "box_source" not in parts  # all samples have the same
 
 
 @pytest.mark.parametrize("metric", COMPARED)
 def test_compared_numbers_are_those_of_the_summary(metric):
-    method = made_up()
-    totals, counts = metric_sums(method.errors, metric)
+    predictor = made_up()
+    totals, counts = metric_sums(predictor.errors, metric)
     with np.errstate(invalid="ignore"):
         value = np.nanmean(totals.sum(0) / counts.sum(0))
     protocol, name, subset = metric.split("/")
-    number = summarize(method.errors)[protocol][name][subset]
+    number = summarize(predictor.errors)[protocol][name][subset]
     assert value == pytest.approx(number["value"], rel=1e-9)
     assert counts.any(1).sum() == number["count"]
 
 
 def test_intervals_agree_with_the_bootstrap_written_out():
-    methods = [made_up("a"), made_up("b", worse_mm=0.3)]
+    predictors = [made_up("a"), made_up("b", worse_mm=0.3)]
     metric = "wrist_aligned/MPVPE/all"
-    result = compare(methods, resamples=300)
-    names, group = np.unique(methods[0].labels.sequence, return_inverse=True)
+    result = compare(predictors, resamples=300)
+    names, group = np.unique(predictors[0].labels.sequence, return_inverse=True)
     random = np.random.default_rng(0)
     draws = random.integers(len(names), size=(300, len(names)))
     differences = []
     for draw in draws:
         samples = np.concatenate([np.flatnonzero(group == unit) for unit in draw])
         means = []
-        for method in methods:
-            hands = method.errors.wrist_aligned
+        for predictor in predictors:
+            hands = predictor.errors.wrist_aligned
             values = np.asarray(hands.vertex_mm, float)[samples]
             means.append(values[np.asarray(hands.vertex_valid)[samples]].mean())
         differences.append(means[1] - means[0])
@@ -117,8 +117,10 @@ def test_intervals_hold_the_true_value_about_as_often_as_they_say():
     truth = 8 + 3 * 0.5
     held = 0
     for seed in range(30):
-        method = made_up(seed=seed, count=150, sequences=30)
-        interval = compare([method, method], resamples=100).values["wrist_aligned/MPVPE/all"][0]
+        predictor = made_up(seed=seed, count=150, sequences=30)
+        interval = compare([predictor, predictor], resamples=100).values["wrist_aligned/MPVPE/all"][
+            0
+        ]
         held += interval.low <= truth <= interval.high
     assert held >= 25
 
@@ -136,8 +138,8 @@ def test_only_common_samples_are_paired_and_only_of_one_dataset():
 
 
 def test_tables_hold_the_same_numbers():
-    method = made_up()
-    summary, parts = summarize(method.errors), breakdowns(method)
+    predictor = made_up()
+    summary, parts = summarize(predictor.errors), breakdowns(predictor)
     rows = list(csv.DictReader(csv_table({"m": summary}, {"m": parts}).splitlines()))
 
     def value(metric, group=""):
@@ -153,7 +155,7 @@ def test_tables_hold_the_same_numbers():
     mpjpe = summary["scale_aligned"]["MPJPE"]["single"]
     assert value("scale_aligned/MPJPE/single") == mpjpe["value"]
     assert value("scale_aligned/MPJPE/single", "left Thumb_4") == mpjpe["per_joint"][25]
-    camera = next(part for part in parts if part.trait == "camera").groups["400262"]
+    camera = next(part for part in parts if part.attribute == "camera").groups["400262"]
     metric = "wrist_aligned/MPVPE/all"
     assert value(metric, "camera: 400262") == camera[metric]["value"]
     cells = markdown_row({"m": summary}, "made up").splitlines()[-1].strip("| ").split(" | ")
@@ -192,23 +194,23 @@ class Page(html.parser.HTMLParser):
 
 def test_reports_without_some_subsets_or_pictures(hands, tmp_path):
     """A dataset of single hands has no interacting sample and no relative translation."""
-    method = made_up("<a> & b")
-    single = select(method.errors, np.asarray(method.errors.traits.hand_type) != 2)
-    method = evaluated(method.name, single, method.labels, FACTS)
-    page = write_report(tmp_path, "A & B", [method], hands=hands)
+    predictor = made_up("<a> & b")
+    single = select(predictor.errors, np.asarray(predictor.errors.attributes.hand_type) != 2)
+    predictor = evaluated(predictor.name, single, predictor.labels, FACTS)
+    page = write_report(tmp_path, "A & B", [predictor], hands=hands)
     parser = Page()
     parser.feed(page.read_text())
     assert not parser.open
     assert "&lt;a&gt; &amp; b" in page.read_text()
     numbers = json.loads((tmp_path / "numbers.json").read_text())["results"]["<a> & b"]
     assert numbers["wrist_aligned"]["RRVE"]["all"] == {"value": None, "count": 0}
-    with pytest.raises(ValueError, match="two methods have one name"):
-        write_report(tmp_path, "twice", [method, method], hands=hands)
+    with pytest.raises(ValueError, match="two predictors have one name"):
+        write_report(tmp_path, "twice", [predictor, predictor], hands=hands)
 
 
 @pytest.fixture(scope="module")
 def files(data_dir, hands, tmp_path_factory):
-    """Predictions of the small dataset, a good and a poor method's."""
+    """Predictions of the small dataset, a good and a poor predictor's."""
     folder = tmp_path_factory.mktemp("predictions")
     ids, arrays = exported_truth(AnnotatedSplit(data_dir, "interhand26m", "test", 8), hands)
     rng = np.random.default_rng(0)

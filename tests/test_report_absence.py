@@ -51,14 +51,14 @@ def warnings_are_errors() -> Iterator[None]:
         yield
 
 
-def page_of(folder: Path, hands: HandModel, *methods: Evaluated, **others) -> str:
+def page_of(folder: Path, hands: HandModel, *predictors: Evaluated, **others) -> str:
     """The page as one line, so that sentences can be found in it."""
-    page = write_report(folder, "A report", methods, hands=hands, **others)
+    page = write_report(folder, "A report", predictors, hands=hands, **others)
     return " ".join(page.read_text().split())
 
 
-def without(method: Evaluated, *, joints: bool = False, meshes: bool = False) -> Evaluated:
-    """The method with some errors not valid, of joints or of meshes."""
+def without(predictor: Evaluated, *, joints: bool = False, meshes: bool = False) -> Evaluated:
+    """The predictor with some errors not valid, of joints or of meshes."""
 
     def emptied(path: tuple, values: np.ndarray) -> np.ndarray:
         name = jax.tree_util.keystr(path)
@@ -66,30 +66,30 @@ def without(method: Evaluated, *, joints: bool = False, meshes: bool = False) ->
         gone = any(kind in name and absent for kind, absent in kinds)
         return np.zeros_like(values) if gone else values
 
-    errors = jax.tree_util.tree_map_with_path(emptied, method.errors)
-    return dataclasses.replace(method, errors=errors)
+    errors = jax.tree_util.tree_map_with_path(emptied, predictor.errors)
+    return dataclasses.replace(predictor, errors=errors)
 
 
-def named(method: Evaluated, name: str) -> Evaluated:
-    return dataclasses.replace(method, name=name)
+def named(predictor: Evaluated, name: str) -> Evaluated:
+    return dataclasses.replace(predictor, name=name)
 
 
 def test_nothing_of_a_stranger_s_file_is_html(hands, tmp_path):
     count = 40
-    method = made_up(HOSTILE, count=count)
+    predictor = made_up(HOSTILE, count=count)
     labels = Labels(
-        method.labels.sample_id,
+        predictor.labels.sample_id,
         np.array([f"{HOSTILE} {i % 2}" for i in range(count)]),
         np.array([f"{HOSTILE} {i % 3}" for i in range(count)]),
         np.array([f"{HOSTILE} {i % 2}" for i in range(count)]),
     )
     facts = dict.fromkeys(("dataset", "split", "checkpoint_step", "hand_model"), HOSTILE)
     facts |= {HOSTILE: {HOSTILE: [HOSTILE]}}
-    method = evaluated(HOSTILE, method.errors, labels, facts)
-    other = named(method, f"--><img src=x> {HOSTILE}")
+    predictor = evaluated(HOSTILE, predictor.errors, labels, facts)
+    other = named(predictor, f"--><img src=x> {HOSTILE}")
     picture = SamplePicture(HOSTILE, HOSTILE, b"jpeg")
     page = write_report(
-        tmp_path, HOSTILE, [method, other], hands=hands, baselines=(), pictures=[picture]
+        tmp_path, HOSTILE, [predictor, other], hands=hands, baselines=(), pictures=[picture]
     )
     text = page.read_text()
     assert "&lt;script&gt;" in text
@@ -98,12 +98,12 @@ def test_nothing_of_a_stranger_s_file_is_html(hands, tmp_path):
 
 
 def test_names_are_not_read_as_anything_by_charts(hands, tmp_path):
-    methods = [made_up(name, count=60) for name in NAMES]
+    predictors = [made_up(name, count=60) for name in NAMES]
     labels = dataclasses.replace(
-        methods[0].labels, sequence=np.array([NAMES[i % len(NAMES)] for i in range(60)])
+        predictors[0].labels, sequence=np.array([NAMES[i % len(NAMES)] for i in range(60)])
     )
-    methods = [dataclasses.replace(method, labels=labels) for method in methods]
-    text = page_of(tmp_path, hands, *methods)
+    predictors = [dataclasses.replace(predictor, labels=labels) for predictor in predictors]
+    text = page_of(tmp_path, hands, *predictors)
     assert text.count("a$b_{c$") > 5
     assert all(f"> {name}</text>" in text or f">{name}</text>" in text for name in NAMES[:4])
     assert len(list(tmp_path.glob("*.errors.npz"))) == len(NAMES)
@@ -113,20 +113,22 @@ def test_names_are_not_read_as_anything_by_charts(hands, tmp_path):
 
 @pytest.mark.parametrize(("joints", "meshes"), [(True, False), (False, True), (True, True)])
 def test_a_method_without_metrics_has_a_page(hands, tmp_path, joints, meshes):
-    method = without(made_up("bare"), joints=joints, meshes=meshes)
-    kind = summarize(method.errors)["scale_aligned"]
+    predictor = without(made_up("bare"), joints=joints, meshes=meshes)
+    kind = summarize(predictor.errors)["scale_aligned"]
     assert (kind["MPJPE"]["all"]["value"] is None) == joints
     assert (kind["MPVPE"]["all"]["value"] is None) == meshes
-    text = page_of(tmp_path / "alone", hands, method)
+    text = page_of(tmp_path / "alone", hands, predictor)
     assert ("No joint of a sample counts under any protocol" in text) == joints
     assert ("No sample counts under this protocol" in text) == (joints and meshes)
     assert "–<br><small>0</small>" in text
     assert ("<svg" in text) == (not joints)
     full = made_up("full")
-    beside = page_of(tmp_path / "beside", hands, full, method, baselines=[named(method, "base")])
+    beside = page_of(
+        tmp_path / "beside", hands, full, predictor, baselines=[named(predictor, "base")]
+    )
     assert ("there is no metric that all have" in beside) == (joints and meshes)
     assert "None" not in beside and "nan" not in beside
-    page_of(tmp_path / "both", hands, method, named(method, "other"))
+    page_of(tmp_path / "both", hands, predictor, named(predictor, "other"))
 
 
 def test_charts_of_nothing(hands):
@@ -142,26 +144,26 @@ def test_charts_of_nothing(hands):
 
 
 def test_errors_of_zero_are_drawn(hands, tmp_path):
-    method = made_up("exact")
-    errors = jax.tree.map(lambda x: x * 0 if x.dtype.kind == "f" else x, method.errors)
-    text = page_of(tmp_path, hands, dataclasses.replace(method, errors=errors))
+    predictor = made_up("exact")
+    errors = jax.tree.map(lambda x: x * 0 if x.dtype.kind == "f" else x, predictor.errors)
+    text = page_of(tmp_path, hands, dataclasses.replace(predictor, errors=errors))
     assert "0.00<br>" in text
 
 
 def test_what_is_left_out_is_said(hands, tmp_path):
-    method = made_up(count=1)
-    alone = page_of(tmp_path, hands, method)
+    predictor = made_up(count=1)
+    alone = page_of(tmp_path, hands, predictor)
     assert "No baseline was evaluated" in alone
     assert "There are no pictures" in alone
     assert "there are no groups to compare" in alone
     assert "Comparison" not in alone
-    beside = page_of(tmp_path, hands, method, baselines=[made_up("rest", count=1)])
+    beside = page_of(tmp_path, hands, predictor, baselines=[made_up("rest", count=1)])
     assert "No baseline" not in beside
 
 
 def test_of_no_sample_at_all(hands, tmp_path):
-    method = made_up()
-    nothing = evaluated("none", select(method.errors, np.arange(0)), method.labels, FACTS)
+    predictor = made_up()
+    nothing = evaluated("none", select(predictor.errors, np.arange(0)), predictor.labels, FACTS)
     assert "0 samples" in page_of(tmp_path, hands, nothing)
     assert [len(part) for part in ranked(nothing)[1:]] == [0, 0]
     assert sample_pictures(nothing, Records(), hands, reconstruct=None) == []
@@ -175,8 +177,8 @@ class Records:
 
 @pytest.mark.parametrize("unit", ["sequence", "sample"])
 def test_of_one_sequence_samples_are_drawn_and_the_page_says_so(hands, tmp_path, unit):
-    methods = [made_up("a", sequences=1), made_up("b", sequences=1, worse_mm=1)]
-    text = page_of(tmp_path, hands, *methods, unit=unit)
+    predictors = [made_up("a", sequences=1), made_up("b", sequences=1, worse_mm=1)]
+    text = page_of(tmp_path, hands, *predictors, unit=unit)
     assert "paired bootstrap over 60 samples" in text
     assert "All samples are of one sequence" in text and "take them as a hint" in text
     comparison = json.loads((tmp_path / "numbers.json").read_text())["comparison"]
@@ -186,27 +188,27 @@ def test_of_one_sequence_samples_are_drawn_and_the_page_says_so(hands, tmp_path,
 
 
 def test_of_one_sample_there_is_no_interval(hands, tmp_path):
-    methods = [made_up("a", count=1), made_up("b", count=1, worse_mm=5)]
-    text = page_of(tmp_path, hands, *methods)
+    predictors = [made_up("a", count=1), made_up("b", count=1, worse_mm=5)]
+    text = page_of(tmp_path, hands, *predictors)
     assert "<small>[–]</small>" in text and '<span class="">+' in text
-    result = compare(methods)
+    result = compare(predictors)
     assert all(d.low is None and not d.excludes_zero for (d,) in result.differences.values())
 
 
 def test_a_metric_of_one_sequence_has_no_interval_and_others_have():
     """The same value at every draw is no certainty."""
-    methods = [made_up("a"), made_up("b", worse_mm=5)]
-    first = methods[0].labels.sequence == methods[0].labels.sequence[0]
-    traits = methods[0].errors.traits
-    kind = np.where(first & (np.asarray(traits.hand_type) == 2), 2, 0)
+    predictors = [made_up("a"), made_up("b", worse_mm=5)]
+    first = predictors[0].labels.sequence == predictors[0].labels.sequence[0]
+    attributes = predictors[0].errors.attributes
+    kind = np.where(first & (np.asarray(attributes.hand_type) == 2), 2, 0)
     kept = [
         dataclasses.replace(
-            method,
+            predictor,
             errors=dataclasses.replace(
-                method.errors, traits=dataclasses.replace(traits, hand_type=kind)
+                predictor.errors, attributes=dataclasses.replace(attributes, hand_type=kind)
             ),
         )
-        for method in methods
+        for predictor in predictors
     ]
     assert (kind == 2).any()
     differences = compare(kept, resamples=100).differences

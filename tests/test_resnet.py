@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from er_jax.models.backbones.select import make_backbone
+from er_jax.models.backbones import make_backbone
 from er_jax.models.config import ERConfig
 from er_jax.models.weights.import_export import load_backbone
 

@@ -1,4 +1,4 @@
-"""Evaluate saved predictions of any method, and compare methods.
+"""Evaluate saved predictions of any predictor, and compare predictors.
 
     python -m er_jax.commands.compare --predictions FILE --data DATASETS --output REPORT
     python -m er_jax.commands.compare --predictions FILE --compare A B \\
@@ -6,8 +6,7 @@
 
 FILE is a predictions file (docs/predictions_file.md). A and B are predictions files too, or runs'
 folders, whose newest evaluation on that dataset and split is taken, or the `*.errors.npz` that
-every report leaves in its folder. The page is about the first method; the others are compared with
-it.
+every report leaves in its folder. The page is about the first; the others are compared with it.
 """
 
 import dataclasses
@@ -74,14 +73,14 @@ def newest_evaluation(run: Path, dataset: str, split: str) -> Path:
     return found[-1]
 
 
-def _told_apart(methods: Sequence[Evaluated], files: Sequence[str]) -> list[Evaluated]:
-    """The methods, those of one name with their files' names behind it."""
-    uses = Counter(method.name for method in methods)
+def _told_apart(predictors: Sequence[Evaluated], files: Sequence[str]) -> list[Evaluated]:
+    """The predictors, those of one name with their files' names behind it."""
+    uses = Counter(predictor.name for predictor in predictors)
     return [
-        dataclasses.replace(method, name=f"{method.name} ({file})")
-        if uses[method.name] > 1
-        else method
-        for method, file in zip(methods, files, strict=True)
+        dataclasses.replace(predictor, name=f"{predictor.name} ({file})")
+        if uses[predictor.name] > 1
+        else predictor
+        for predictor, file in zip(predictors, files, strict=True)
     ]
 
 
@@ -118,16 +117,16 @@ def report_on(
     constants = constant_predictors(baselines(train, hands))
     results = evaluate_predictors([*own, *constants], split, hands)
     fresh, beside = iter(results[: len(own)]), results[len(own) :]
-    methods = _told_apart(
+    predictors = _told_apart(
         [source if isinstance(source, Evaluated) else next(fresh) for source in opened], files
     )
     pictures = []
     if isinstance(opened[0], Predictions):
         records = _reconstruct_records(opened[0], split, hands)
-        pictures = sample_pictures(methods[0], split, hands, records)
-    title = f"{methods[0].name} on {split.dataset}, {split.split}"
+        pictures = sample_pictures(predictors[0], split, hands, records)
+    title = f"{predictors[0].name} on {split.dataset}, {split.split}"
     return write_report(
-        output, title, methods, hands=hands, baselines=beside, pictures=pictures, unit=unit
+        output, title, predictors, hands=hands, baselines=beside, pictures=pictures, unit=unit
     )
 
 

@@ -11,7 +11,7 @@ from er_jax.evaluation.evaluate import print_table
 from er_jax.evaluation.mean_pose import MEAN_HANDS, baselines
 from er_jax.evaluation.network import NetworkEvaluation, TrainedNetwork, evaluate_network
 from er_jax.evaluation.predictions_file import write_predictions
-from er_jax.evaluation.samples_sheet import SamplesSheet
+from er_jax.evaluation.sample_grid import SampleGrid
 from er_jax.evaluation.summary import summarize
 from er_jax.mano import hand_model_facts, load_hands
 from er_jax.rendering.overlays import write_picture
@@ -60,7 +60,7 @@ def run_evaluation(
     folder = workdir / "evaluation"
     stem = f"{test.dataset.replace('/', '-')}-{test.name}-{trained.step}"
     results = folder / f"{stem}.json"
-    sheet = SamplesSheet(hands)
+    sheet = SampleGrid(hands)
     evaluation = evaluate_network(
         trained,
         hands,

@@ -1,10 +1,10 @@
-"""Methods side by side on the same samples, with intervals by the paired bootstrap.
+"""Predictors side by side on the same samples, with intervals by the paired bootstrap.
 
 Efron and Tibshirani, "An introduction to the bootstrap", 1993: what is drawn again, with
 replacement, are whole sequences, because the frames of one recording, seen from many cameras, are
-far from independent; every method is scored on the same draw, so that what is hard for all cancels
-in the differences. Where all samples are of one sequence, the samples themselves are drawn, which
-says less; a metric that fewer than two of the drawn things have gets no interval.
+far from independent; every predictor is scored on the same draw, so that what is hard for all
+cancels in the differences. Where all samples are of one sequence, the samples themselves are drawn,
+which says less; a metric that fewer than two of the drawn things have gets no interval.
 """
 
 import dataclasses
@@ -49,17 +49,17 @@ class Interval:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Methods on their common samples; metrics without a sample are left out.
+    """Predictors on their common samples; metrics without a sample are left out.
 
     Attributes:
-        names: of the methods; the first is what the others are compared with.
+        names: of the predictors; the first is what the others are compared with.
         samples: how many they have in common.
         sequences: that these are of.
         unit: what was drawn again: "sequence", or "sample" where asked for or where all samples are
             of one sequence.
         units: how many there are.
-        values: metric path → one interval a method.
-        differences: metric path → of each method but the first, it minus the first.
+        values: metric path → one interval a predictor.
+        differences: metric path → of each predictor but the first, it minus the first.
     """
 
     names: list[str]
@@ -72,20 +72,20 @@ class Comparison:
 
 
 def compare(
-    methods: Sequence[Evaluated], *, unit: str = "sequence", resamples: int = RESAMPLES
+    predictors: Sequence[Evaluated], *, unit: str = "sequence", resamples: int = RESAMPLES
 ) -> Comparison:
-    """Compares methods with the first of them.
+    """Compares predictors with the first of them.
 
     Args:
-        methods: evaluated on the same split.
+        predictors: evaluated on the same split.
         unit: "sequence", or "sample" where samples are independent.
         resamples: draws of the bootstrap.
 
     Raises:
         ValueError: see `paired`.
     """
-    methods = paired(list(methods))
-    labels = methods[0].labels
+    predictors = paired(list(predictors))
+    labels = predictors[0].labels
     sequences = len(np.unique(labels.sequence))
     unit = unit if sequences > 1 else "sample"
     column = labels.sequence if unit == "sequence" else labels.sample_id
@@ -93,15 +93,16 @@ def compare(
     values, differences = {}, {}
     for metric in COMPARED:
         scores = [
-            _scores(method.errors, metric, group, len(names), resamples) for method in methods
+            _scores(predictor.errors, metric, group, len(names), resamples)
+            for predictor in predictors
         ]
         if np.isnan([score[0] for score in scores]).any():
             continue
-        known = all(_units_with(method.errors, metric, group) > 1 for method in methods)
+        known = all(_units_with(predictor.errors, metric, group) > 1 for predictor in predictors)
         values[metric] = [_interval(score, known) for score in scores]
         differences[metric] = [_interval(score - scores[0], known) for score in scores[1:]]
     return Comparison(
-        names=[method.name for method in methods],
+        names=[predictor.name for predictor in predictors],
         samples=len(group),
         sequences=sequences,
         unit=unit,
@@ -165,7 +166,7 @@ def metric_sums(
     The columns of MPJPE are its joints, of each list by itself under `all`; other metrics have one.
     """
     protocol, name, subset = metric.split("/")
-    interacting = np.asarray(errors.traits.hand_type) == INTERACTING
+    interacting = np.asarray(errors.attributes.hand_type) == INTERACTING
     subsets = {"single": ~interacting, "interacting": interacting, "all": interacting >= 0}
     if name in ("MRRPE", "RRVE"):
         kind = "rel_trans" if name == "MRRPE" else "rel_vertex"

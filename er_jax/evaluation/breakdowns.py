@@ -25,21 +25,21 @@ class Breakdown:
     """One way to group the samples.
 
     Attributes:
-        trait: what they are grouped by, as a machine names it.
+        attribute: what they are grouped by, as a machine names it.
         title: as a reader does.
-        groups: label → {"samples": number, metric path → {"value", "count"}}, in the traits' order.
+        groups: label → {"samples": number, metric path → {"value", "count"}}, in their order.
     """
 
-    trait: str
+    attribute: str
     title: str
     groups: dict[str, dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Bins:
-    """Intervals [edge, next edge) of a measured trait; the last is closed."""
+    """Intervals [edge, next edge) of a measured attribute; the last is closed."""
 
-    trait: str
+    attribute: str
     title: str
     edges: Sequence[float]
     labels: Sequence[str]
@@ -67,26 +67,26 @@ _MEASURED = (
 )
 
 
-def breakdowns(method: Evaluated) -> list[Breakdown]:
-    """The method's errors by every trait that its samples have."""
+def breakdowns(predictor: Evaluated) -> list[Breakdown]:
+    """The predictor's errors by every attribute that its samples have."""
     result = [
-        Breakdown(bins.trait, bins.title, _groups(method, _binned(method, bins)))
+        Breakdown(bins.attribute, bins.title, _groups(predictor, _binned(predictor, bins)))
         for bins in _MEASURED
     ]
-    for trait, title in (("camera", "Camera"), ("sequence", "Sequence"), ("box_source", "Box")):
-        values = getattr(method.labels, trait)
+    for attribute, title in (("camera", "Camera"), ("sequence", "Sequence"), ("box_source", "Box")):
+        values = getattr(predictor.labels, attribute)
         named = ((str(value), values == value) for value in np.unique(values) if value)
-        result.append(Breakdown(trait, title, _groups(method, named)))
+        result.append(Breakdown(attribute, title, _groups(predictor, named)))
     return [breakdown for breakdown in result if len(breakdown.groups) > 1]
 
 
 def _groups(
-    method: Evaluated, masks: Iterator[tuple[str, np.ndarray]]
+    predictor: Evaluated, masks: Iterator[tuple[str, np.ndarray]]
 ) -> dict[str, dict[str, Any]]:
     groups = {}
     for label, mask in masks:
         if mask.any():
-            summary = summarize(select(method.errors, mask))
+            summary = summarize(select(predictor.errors, mask))
             groups[label] = {
                 "samples": int(mask.sum()),
                 **{metric: _number(summary, metric) for metric in METRICS},
@@ -100,8 +100,8 @@ def _number(summary: Mapping[str, Any], metric: str) -> dict[str, Any]:
     return {"value": number["value"], "count": number["count"]}
 
 
-def _binned(method: Evaluated, bins: _Bins) -> Iterator[tuple[str, np.ndarray]]:
-    values = np.asarray(getattr(method.errors.traits, bins.trait))
+def _binned(predictor: Evaluated, bins: _Bins) -> Iterator[tuple[str, np.ndarray]]:
+    values = np.asarray(getattr(predictor.errors.attributes, bins.attribute))
     last = len(bins.labels) - 1
     for index, label in enumerate(bins.labels):
         low, high = bins.edges[index : index + 2]

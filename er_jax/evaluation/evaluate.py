@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from er_jax.evaluation.metrics import sample_errors
-from er_jax.evaluation.samples_sheet import Drawn, SamplesSheet
+from er_jax.evaluation.sample_grid import SampleGrid, SampleVisuals
 from er_jax.evaluation.summary import across_hosts, collect, headline
 from er_jax.evaluation.types import ReconstructedMeshes, Reconstruction, SampleErrors, Truth
 from er_jax.mano import HandModel
@@ -48,7 +48,7 @@ class Evaluation(NamedTuple):
     """What a device finds out of its part of a batch."""
 
     errors: dict[str, SampleErrors]  # of the network and of each constant
-    drawn: Drawn
+    drawn: SampleVisuals
     parameters: dict[str, Array]  # `PARAMETERS` of the network, and `sample_id`
 
 
@@ -95,7 +95,7 @@ def make_evaluation_step(
         parameters = {name: getattr(prediction, name) for name in PARAMETERS}
         return Evaluation(
             {n: batch_errors(r, truth, batch, f_scores) for n, r in reconstructions.items()},
-            Drawn.of(prediction, truth),
+            SampleVisuals.of(prediction, truth),
             {**parameters, "sample_id": batch["annotation_id"]},
         )
 
@@ -124,7 +124,7 @@ def evaluate(
     *,
     title: str,
     constants: Constants | None = None,
-    sheet: SamplesSheet | None = None,
+    sheet: SampleGrid | None = None,
     keep_parameters: bool = False,
 ) -> Walk:
     """Walks once over a split.

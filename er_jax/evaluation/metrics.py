@@ -25,8 +25,8 @@ from er_jax.evaluation.types import (
     HandErrors,
     ReconstructedMeshes,
     Reconstruction,
+    SampleAttributes,
     SampleErrors,
-    SampleTraits,
     Truth,
 )
 from er_jax.mano.joints import HAND21, HANDS, INTAGHAND_TIP_VERTICES
@@ -126,7 +126,7 @@ def _errors_of_piece(
         *_masked(jnp.linalg.norm(rel_trans_error, axis=-1) * MM_PER_M, valid.rel_trans),
         *_masked(rel_vertex_mm, valid.rel_trans & valid.mesh.all(-1)),
         f_score=f_score_of_hands,
-        traits=_traits(truth, sample_id, hand_type),
+        attributes=_attributes(truth, sample_id, hand_type),
         sample_mask=sample_mask,
     )
 
@@ -165,10 +165,12 @@ def _moved_left_mm(
     return _distance_mm(vertices, true_mesh.vertices[:, 1] - true_mesh.joints[:, 1, :, :1]).mean(-1)
 
 
-def _traits(truth: Truth, sample_id: Int[Array, "B"], hand_type: Int[Array, "B"]) -> SampleTraits:
+def _attributes(
+    truth: Truth, sample_id: Int[Array, "B"], hand_type: Int[Array, "B"]
+) -> SampleAttributes:
     annotated = truth.joint_valid.sum((1, 2))
     both_seen = truth.joint_trunc.astype(bool).any(-1).all(-1)
-    return SampleTraits(
+    return SampleAttributes(
         sample_id=sample_id,
         hand_type=hand_type,
         hand_overlap=jnp.where(both_seen, _overlap(truth), jnp.nan),

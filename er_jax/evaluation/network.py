@@ -13,7 +13,7 @@ from er_jax.evaluation.evaluate import (
     make_prediction_function,
 )
 from er_jax.evaluation.results import Evaluated, evaluated
-from er_jax.evaluation.samples_sheet import SamplesSheet
+from er_jax.evaluation.sample_grid import SampleGrid
 from er_jax.evaluation.types import ReconstructedMeshes
 from er_jax.mano import HandModel, hand_model_facts
 from er_jax.models import ERConfig
@@ -73,7 +73,7 @@ def evaluate_network(
     *,
     constants: Constants | None = None,
     f_scores: bool = True,
-    sheet: SamplesSheet | None = None,
+    sheet: SampleGrid | None = None,
     keep_parameters: bool = False,
 ) -> NetworkEvaluation:
     """The errors of a trained network on a split, with where they come from; one walk over it.

@@ -1,4 +1,4 @@
-"""One evaluated method: the errors of its samples, and where they come from."""
+"""One evaluated predictor: the errors of its samples, and where they come from."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ import numpy as np
 
 from data_pipeline.annotated_split import Labels
 from er_jax.evaluation.summary import select
-from er_jax.evaluation.types import HandErrors, SampleErrors, SampleTraits
+from er_jax.evaluation.types import HandErrors, SampleAttributes, SampleErrors
 from er_jax.utils.atomic_write import atomic_write
 from er_jax.utils.errors import ConfigError
 
@@ -20,7 +20,7 @@ FORMAT = "er_jax errors 1"
 
 @dataclasses.dataclass(frozen=True)
 class Evaluated:
-    """A method's errors on a split, sample by sample.
+    """A predictor's errors on a split, sample by sample.
 
     Attributes:
         name: short, as it stands in tables.
@@ -37,7 +37,7 @@ class Evaluated:
 
     @property
     def sample_id(self) -> np.ndarray:
-        return np.asarray(self.errors.traits.sample_id)
+        return np.asarray(self.errors.attributes.sample_id)
 
 
 def evaluated(
@@ -48,7 +48,7 @@ def evaluated(
     Raises:
         ConfigError: a sample has no label, or two samples have one id.
     """
-    ids = np.asarray(errors.traits.sample_id)
+    ids = np.asarray(errors.attributes.sample_id)
     if len(np.unique(ids)) != len(ids):
         raise ConfigError(f"{name}: {len(ids) - len(np.unique(ids))} sample ids occur twice")
     order = np.argsort(labels.sample_id)
@@ -69,43 +69,47 @@ def evaluated(
     )
 
 
-def rows(method: Evaluated, samples: Any) -> Evaluated:
+def rows(predictor: Evaluated, samples: Any) -> Evaluated:
     """The samples of a boolean mask or of indices, in the order given."""
-    labels = Labels(*(column[samples] for column in dataclasses.astuple(method.labels)))
-    return dataclasses.replace(method, errors=select(method.errors, samples), labels=labels)
+    labels = Labels(*(column[samples] for column in dataclasses.astuple(predictor.labels)))
+    return dataclasses.replace(predictor, errors=select(predictor.errors, samples), labels=labels)
 
 
-def paired(methods: list[Evaluated]) -> list[Evaluated]:
-    """The samples that all methods have, in one order.
+def paired(predictors: list[Evaluated]) -> list[Evaluated]:
+    """The samples that all predictors have, in one order.
 
     Raises:
         ConfigError: they have none in common, or were evaluated on different data.
     """
     for field in ("dataset", "split", "hand_model_sha256"):
-        values = {method.name: method.provenance.get(field) for method in methods}
+        values = {predictor.name: predictor.provenance.get(field) for predictor in predictors}
         if len(set(values.values())) > 1:
-            raise ConfigError(f"the methods cannot be compared: their {field} differs: {values}")
-    common = methods[0].sample_id
-    for method in methods[1:]:
-        common = np.intersect1d(common, method.sample_id)
+            raise ConfigError(f"the predictors cannot be compared: their {field} differs: {values}")
+    common = predictors[0].sample_id
+    for predictor in predictors[1:]:
+        common = np.intersect1d(common, predictor.sample_id)
     if not common.size:
-        raise ConfigError(f"{[method.name for method in methods]} have no sample in common")
+        raise ConfigError(
+            f"{[predictor.name for predictor in predictors]} have no sample in common"
+        )
     common = np.sort(common)
     result = []
-    for method in methods:
-        order = np.argsort(method.sample_id)
-        result.append(rows(method, order[np.searchsorted(method.sample_id, common, sorter=order)]))
+    for predictor in predictors:
+        order = np.argsort(predictor.sample_id)
+        result.append(
+            rows(predictor, order[np.searchsorted(predictor.sample_id, common, sorter=order)])
+        )
     return result
 
 
-def save_errors(path: Path, method: Evaluated) -> None:
+def save_errors(path: Path, predictor: Evaluated) -> None:
     """Writes the errors of every sample as a compressed `.npz`, for later comparisons."""
     arrays = {
         jax.tree_util.keystr(key, simple=True, separator="/"): np.asarray(value)
-        for key, value in jax.tree.leaves_with_path(method.errors)
+        for key, value in jax.tree.leaves_with_path(predictor.errors)
     }
-    arrays |= {f"labels/{k}": v for k, v in vars(method.labels).items()}
-    facts = {"format": FORMAT, "name": method.name, "provenance": method.provenance}
+    arrays |= {f"labels/{k}": v for k, v in vars(predictor.labels).items()}
+    facts = {"format": FORMAT, "name": predictor.name, "provenance": predictor.provenance}
     arrays["facts"] = np.array(json.dumps(facts))
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
@@ -135,13 +139,13 @@ def load_errors(path: Path) -> Evaluated:
         wrist_aligned=part(HandErrors, "wrist_aligned/"),
         scale_aligned=part(HandErrors, "scale_aligned/"),
         procrustes=part(HandErrors, "procrustes/"),
-        traits=part(SampleTraits, "traits/"),
+        attributes=part(SampleAttributes, "attributes/"),
     )
     return Evaluated(facts["name"], errors, part(Labels, "labels/"), facts["provenance"])
 
 
 def file_name(name: str) -> str:
-    """A method's name as a file or folder can have it."""
+    """A predictor's name as a file or folder can have it."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:100].strip("-.") or "method"
 
 

@@ -81,7 +81,7 @@ def summarize(errors: SampleErrors) -> dict[str, dict[str, Any]]:
     `per_hand`. PCK has the `curve` at `PCK_THRESHOLDS_MM` and as its value the area under
     it. F-scores are left out where `sample_errors` was not asked for them.
     """
-    interacting = np.asarray(errors.traits.hand_type) == INTERACTING
+    interacting = np.asarray(errors.attributes.hand_type) == INTERACTING
     subsets = {
         "single": ~interacting,
         "interacting": interacting,
@@ -132,7 +132,7 @@ def _without_padding(batch: SampleErrors) -> SampleErrors:
         for path, values in jax.tree.leaves_with_path(errors)
         if not np.isfinite(values).all()
     }
-    bad = sorted(name for name in names if not name.startswith(".traits"))
+    bad = sorted(name for name in names if not name.startswith(".attributes"))
     if bad:
         raise ValueError(
             f"errors {', '.join(bad)} of a batch are NaN or infinite: the prediction or the truth "

@@ -76,8 +76,8 @@ class HandErrors:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class SampleTraits:
-    """What a sample is and what may make it hard; NaN where a trait does not apply."""
+class SampleAttributes:
+    """What a sample is and what may make it hard; NaN where a attribute does not apply."""
 
     sample_id: Int[Array, "B"]
     """The annotation's id in its dataset."""
@@ -106,6 +106,6 @@ class SampleErrors:
     f_score: Float[Array, "B 2 2"] | None
     """Of each hand at `F_SCORE_THRESHOLDS_MM`, valid where the procrustes vertices are; None where
     it was not asked for."""
-    traits: SampleTraits
+    attributes: SampleAttributes
     sample_mask: Bool[Array, "B"]
     """False for the padding of a last batch."""

@@ -19,7 +19,7 @@ from er_jax.rendering.overlays import (
     HAND_COLOURS,
     overlay,
     side_by_side,
-    turned_view,
+    side_view,
     write_picture,
 )
 from er_jax.utils.errors import BadImageError, ConfigError
@@ -137,7 +137,7 @@ def _write(path: Path, image: Image, found: TwoHands, faces: np.ndarray) -> None
     parameters = _parameters(found)
     Path(f"{path}.json").write_text(json.dumps(parameters, indent=1) + "\n", encoding="utf-8")
     painted = overlay(image, vertices, faces, camera.scale_px, camera.wrist_px, float(rel_trans[2]))
-    side = turned_view(vertices, faces, rel_trans, 384)
+    side = side_view(vertices, faces, rel_trans, 384)
     write_picture(Path(f"{path}.png"), side_by_side([image, painted, side]))
 
 

@@ -10,7 +10,7 @@ from jax import Array
 from jaxtyping import Float
 
 from er_jax.mano import HandModel, hand_forward
-from er_jax.models.backbones.select import make_backbone
+from er_jax.models.backbones import make_backbone
 from er_jax.models.config import ERConfig
 from er_jax.models.deocc import DeOcc
 from er_jax.models.desim import DeSim

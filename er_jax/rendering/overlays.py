@@ -45,7 +45,7 @@ def overlay(
     return _paint(image, placed, faces, hands, opacity)
 
 
-def turned_view(
+def side_view(
     vertices: Float[np.ndarray, "2 V 3"],
     faces: Int[np.ndarray, "2 F 3"],
     rel_trans: Float[np.ndarray, "3"],
@@ -68,7 +68,7 @@ def turned_view(
     return _paint(np.full((size_px, size_px, 3), 255, np.uint8), placed, faces, hands, 1.0)
 
 
-def turned_skeletons(
+def side_skeletons(
     joints: Float[np.ndarray, "2 21 3"],
     known: Bool[np.ndarray, "2 21"],
     rel_trans: Float[np.ndarray, "3"],
@@ -76,7 +76,7 @@ def turned_skeletons(
     *,
     degrees: float = 90.0,
 ) -> Image:
-    """The same view as `turned_view` of the joints and bones that are known."""
+    """The same view as `side_view` of the joints and bones that are known."""
     picture = np.full((size_px, size_px, 3), 255, np.uint8)
     hands = np.flatnonzero(known.any(1)).tolist()
     if hands:

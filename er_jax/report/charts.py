@@ -36,7 +36,7 @@ _LONGEST_NAME = 48
 
 @rc_context(_STYLE)
 def pck_chart(title: str, curves: Mapping[str, Sequence[Any]]) -> str:
-    """Share of joints within a distance, one line a method."""
+    """Share of joints within a distance, one line a predictor."""
     figure = Figure(figsize=(5.6, 2.9 + 0.2 * len(curves)), layout="constrained")
     axes = figure.add_subplot(
         title=title, xlabel="error threshold [mm]", ylabel="share of joints", ylim=(0, 1)

@@ -39,12 +39,12 @@ def html_page(
 
     Args:
         title: of the page.
-        summaries: of every method and baseline; the first is the one the page is about.
+        summaries: of every predictor and baseline; the first is the one the page is about.
         provenance: of the same.
         baselines: which of these are baselines.
-        broken_down: the first method's breakdowns.
-        comparison: of the methods, where there are several.
-        pictures: of the first method's samples.
+        broken_down: the first predictor's breakdowns.
+        comparison: of the predictors, where there are several.
+        pictures: of the first predictor's samples.
         hands: to draw the errors of joints on.
     """
     main = next(iter(summaries))
@@ -61,7 +61,7 @@ def html_page(
     return templates.get_template("page.html.jinja").render(
         title=title,
         main=main,
-        methods=list(summaries),
+        predictors=list(summaries),
         facts=provenance[main],
         paper_columns=list(PAPER_COLUMNS.values()),
         headlines={name: _headline(summary) for name, summary in summaries.items()},
@@ -84,7 +84,7 @@ def _headline(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _protocol(protocol: str, summaries: Summaries) -> dict[str, Any]:
-    """Rows of the numbers that any method has, and the curves where there are any."""
+    """Rows of the numbers that any predictor has, and the curves where there are any."""
     metrics = dict.fromkeys(m for summary in summaries.values() for m in summary[protocol])
     rows = []
     for metric in metrics:
@@ -132,7 +132,7 @@ def _breakdown(breakdown: Breakdown) -> dict[str, Any]:
     many = len(order) > _GROUPS_SHOWN
     groups = dict(order[:_GROUPS_SHOWN]) if many else breakdown.groups
     charted = [m for m in _CHARTED if any(group[m]["count"] for group in groups.values())]
-    shown = Breakdown(breakdown.trait, breakdown.title, groups)
+    shown = Breakdown(breakdown.attribute, breakdown.title, groups)
     return {
         "title": breakdown.title,
         "left_out": len(order) - len(groups),

@@ -15,7 +15,7 @@ from er_jax.evaluation.results import Evaluated
 from er_jax.evaluation.types import INTERACTING, ReconstructedMeshes
 from er_jax.mano import HandModel, joints_from_vertices
 from er_jax.rendering.cameras import PerspectiveCamera
-from er_jax.rendering.overlays import HAND_COLOURS, turned_view
+from er_jax.rendering.overlays import HAND_COLOURS, side_view
 from er_jax.rendering.rasterizer import Mesh, render_meshes
 from er_jax.supervision.targets import make_targets
 
@@ -25,7 +25,7 @@ JPEG_QUALITY = 88
 
 Image = UInt8[np.ndarray, "H W 3"]
 Reconstruct = Callable[[Int[np.ndarray, "N"]], ReconstructedMeshes]
-"""From indices of a split's records to the method's meshes of them."""
+"""From indices of a split's records to the predictor's meshes of them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class SamplePicture:
         return "data:image/jpeg;base64," + base64.b64encode(self.jpeg).decode()
 
 
-def ranked(method: Evaluated) -> tuple[str, Int[np.ndarray, "N"], Float[np.ndarray, "N"]]:
+def ranked(predictor: Evaluated) -> tuple[str, Int[np.ndarray, "N"], Float[np.ndarray, "N"]]:
     """Samples from the best to the worst by the mean error of their joints.
 
     Returns:
@@ -50,7 +50,7 @@ def ranked(method: Evaluated) -> tuple[str, Int[np.ndarray, "N"], Float[np.ndarr
         `scale_aligned` where any sample has fits, else `wrist_aligned`; no sample may count.
     """
     for protocol in ("scale_aligned", "wrist_aligned"):
-        errors = getattr(method.errors, protocol)
+        errors = getattr(predictor.errors, protocol)
         count = np.asarray(errors.joint_valid).sum((1, 2))
         total = np.asarray(errors.joint_mm).sum((1, 2), dtype=np.float64)
         counting = np.flatnonzero(count)
@@ -62,27 +62,27 @@ def ranked(method: Evaluated) -> tuple[str, Int[np.ndarray, "N"], Float[np.ndarr
 
 
 def sample_pictures(
-    method: Evaluated, split: AnnotatedSplit, hands: HandModel, reconstruct: Reconstruct
+    predictor: Evaluated, split: AnnotatedSplit, hands: HandModel, reconstruct: Reconstruct
 ) -> list[SamplePicture]:
     """Draws the samples at both ends and in the middle of the ranking; none where none counts.
 
     Args:
-        method: its samples are of `split`.
+        predictor: its samples are of `split`.
         split: gives pictures and annotations.
         hands: both hands.
-        reconstruct: the method's meshes; relative to their wrists.
+        reconstruct: the predictor's meshes; relative to their wrists.
     """
-    protocol, order, errors = ranked(method)
+    protocol, order, errors = ranked(predictor)
     record_of = {sample_id: index for index, sample_id in enumerate(split.sample_ids)}
     result = []
     for group, places in _places(len(order)).items():
-        records = np.array([record_of[int(method.sample_id[order[p]])] for p in places])
+        records = np.array([record_of[int(predictor.sample_id[order[p]])] for p in places])
         meshes = jax.device_get(reconstruct(records))
         for row, (place, record) in enumerate(zip(places, records, strict=True)):
             mesh = jax.tree.map(lambda x, row=row: np.asarray(x[row]), meshes)
             image, sample = split.picture(int(record))
             caption = (
-                f"sample {method.sample_id[order[place]]}, {protocol} joint error "
+                f"sample {predictor.sample_id[order[place]]}, {protocol} joint error "
                 f"{errors[place]:.1f} mm, rank {place + 1} of {len(order)}"
             )
             drawing = _draw(image, sample, mesh, hands)
@@ -128,8 +128,8 @@ def _draw(image: Image, sample: Sample, prediction: ReconstructedMeshes, hands: 
         crop,
         _overlay(crop, camera, mesh + own_wrists[:, None], faces, shown),
         _overlay(crop, camera, true_mesh + wrists[:, None], faces, fits),
-        turned_view(mesh, faces, rel_trans, CELL_PX, hands=shown),
-        turned_view(true_mesh, faces, true_rel_trans, CELL_PX, hands=fits) if fits else blank,
+        side_view(mesh, faces, rel_trans, CELL_PX, hands=shown),
+        side_view(true_mesh, faces, true_rel_trans, CELL_PX, hands=fits) if fits else blank,
     ]
     return np.hstack(cells)
 

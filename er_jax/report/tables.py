@@ -30,10 +30,10 @@ def csv_table(
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(_COLUMNS)
-    for method, summary in summaries.items():
-        writer.writerows((method, *row) for row in _summary_rows(summary))
-    for method, parts in broken_down.items():
-        writer.writerows((method, *row) for part in parts for row in _breakdown_rows(part))
+    for predictor, summary in summaries.items():
+        writer.writerows((predictor, *row) for row in _summary_rows(summary))
+    for predictor, parts in broken_down.items():
+        writer.writerows((predictor, *row) for part in parts for row in _breakdown_rows(part))
     return buffer.getvalue()
 
 
@@ -64,22 +64,22 @@ def _breakdown_rows(breakdown: Breakdown) -> Iterator[tuple]:
     for label, group in breakdown.groups.items():
         for metric, number in group.items():
             if metric != "samples":
-                place = (*metric.split("/"), f"{breakdown.trait}: {label}")
+                place = (*metric.split("/"), f"{breakdown.attribute}: {label}")
                 yield *place, number["value"], number["count"]
 
 
 def markdown_row(summaries: Mapping[str, Mapping[str, Any]], caption: str) -> str:
-    """A table in Markdown with one row a method, errors in mm."""
-    head = ["Method", "samples", *PAPER_COLUMNS.values()]
+    """A table in Markdown with one row a predictor, errors in mm."""
+    head = ["Predictor", "samples", *PAPER_COLUMNS.values()]
     lines = [
         f"<!-- {caption.replace('--', '–')}; all in mm -->",
         "| " + " | ".join(head) + " |",
         "|" + "---|" * len(head),
     ]
-    for method, summary in summaries.items():
+    for predictor, summary in summaries.items():
         numbers = [summary[p][m][s] for p, m, s in (path.split("/") for path in PAPER_COLUMNS)]
         values = ["–" if n["value"] is None else f"{n['value']:.2f}" for n in numbers]
         samples = max(number["count"] for number in numbers)
-        name = " ".join(method.replace("|", "\\|").split())
+        name = " ".join(predictor.replace("|", "\\|").split())
         lines.append("| " + " | ".join([name, f"{samples:,}", *values]) + " |")
     return "\n".join(lines) + "\n"

@@ -14,6 +14,7 @@ from er_jax.report.page import html_page
 from er_jax.report.pictures import SamplePicture
 from er_jax.report.tables import csv_table, markdown_row
 from er_jax.utils.atomic_write import atomic_write, write_json
+from er_jax.utils.errors import ConfigError
 
 PAGE, NUMBERS, TABLE, ROW = "report.html", "numbers.json", "numbers.csv", "row.md"
 
@@ -21,50 +22,51 @@ PAGE, NUMBERS, TABLE, ROW = "report.html", "numbers.json", "numbers.csv", "row.m
 def write_report(
     folder: Path,
     title: str,
-    methods: Sequence[Evaluated],
+    predictors: Sequence[Evaluated],
     *,
     hands: HandModel,
     baselines: Sequence[Evaluated] = (),
     pictures: Sequence[SamplePicture] = (),
     unit: str = "sequence",
 ) -> Path:
-    """Writes `report.html`, `numbers.json`, `numbers.csv`, `row.md` and each method's errors.
+    """Writes `report.html`, `numbers.json`, `numbers.csv`, `row.md` and each predictor's errors.
 
     Args:
         folder: is made; files of an earlier report in it are replaced.
         title: of the page.
-        methods: the first is the one the page is about; several are compared with it.
+        predictors: the first is the one the page is about; several are compared with it.
         hands: the hand model evaluated with.
-        baselines: stand beside the methods, without intervals.
-        pictures: of the first method's samples.
+        baselines: stand beside the predictors, without intervals.
+        pictures: of the first predictor's samples.
         unit: what the intervals are drawn from: "sequence" or "sample".
 
     Returns:
         The page.
 
     Raises:
-        ValueError: two methods have one name, or they have no sample in common or are of different
+        ConfigError: two predictors have one name, or have no sample in common or are of different
             data. Whatever else is absent is a dash or a sentence on the page.
     """
-    everything = [*methods, *baselines]
-    names = [method.name for method in everything]
+    everything = [*predictors, *baselines]
+    names = [predictor.name for predictor in everything]
     if len(set(names)) != len(names):
-        raise ValueError(f"two methods have one name among {names}")
-    summaries = {method.name: summarize(method.errors) for method in everything}
-    provenance = {method.name: method.provenance for method in everything}
-    broken_down = {method.name: breakdowns(method) for method in methods}
-    comparison = compare(methods, unit=unit) if len(methods) > 1 else None
+        raise ConfigError(f"two predictors have one name among {names}")
+    summaries = {predictor.name: summarize(predictor.errors) for predictor in everything}
+    provenance = {predictor.name: predictor.provenance for predictor in everything}
+    broken_down = {predictor.name: breakdowns(predictor) for predictor in predictors}
+    comparison = compare(predictors, unit=unit) if len(predictors) > 1 else None
     numbers = {
         "unit": "mm",
         "pck_thresholds_mm": PCK_THRESHOLDS_MM,
         "provenance": provenance,
         "results": summaries,
         "breakdowns": {
-            name: {part.trait: part.groups for part in parts} for name, parts in broken_down.items()
+            name: {part.attribute: part.groups for part in parts}
+            for name, parts in broken_down.items()
         },
         "comparison": _plain(comparison),
     }
-    first = methods[0].provenance
+    first = predictors[0].provenance
     caption = ", ".join(
         str(first.get(key)) for key in ("dataset", "split", "checkpoint_step", "hand_model_sha256")
     )
@@ -72,17 +74,17 @@ def write_report(
         title,
         summaries=summaries,
         provenance=provenance,
-        baselines=[method.name for method in baselines],
-        broken_down=broken_down[methods[0].name],
+        baselines=[predictor.name for predictor in baselines],
+        broken_down=broken_down[predictors[0].name],
         comparison=comparison,
         pictures=pictures,
         hands=hands,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    stems = [file_name(method.name) for method in methods]
-    for place, (stem, method) in enumerate(zip(stems, methods, strict=True), start=1):
+    stems = [file_name(predictor.name) for predictor in predictors]
+    for place, (stem, predictor) in enumerate(zip(stems, predictors, strict=True), start=1):
         number = f"-{place}" if stems.count(stem) > 1 else ""
-        save_errors(folder / f"{stem}{number}.errors.npz", method)
+        save_errors(folder / f"{stem}{number}.errors.npz", predictor)
     write_json(folder / NUMBERS, numbers)
     _write(folder / TABLE, csv_table(summaries, broken_down))
     _write(folder / ROW, markdown_row(summaries, caption))

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from er_jax.evaluation.evaluate import HEADLINE, NETWORK, evaluate, make_evaluation_step
 from er_jax.evaluation.predictors import measurable
-from er_jax.evaluation.samples_sheet import SamplesSheet
+from er_jax.evaluation.sample_grid import SampleGrid
 from er_jax.evaluation.summary import ERRORS_MM, headline, summarize
 from er_jax.mano import HandModel
 from er_jax.models import ERConfig
@@ -86,7 +86,7 @@ class Validation:
     def __call__(self, step: int, state: TrainState) -> float | None:
         """Evaluates, logs and remembers; the score, None where a signal stopped it."""
         rows = self._settings.pictures
-        sheet = SamplesSheet(self._hands, rows) if rows else None
+        sheet = SampleGrid(self._hands, rows) if rows else None
         walk = evaluate(
             self._step,
             state.evaluated(),

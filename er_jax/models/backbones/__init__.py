@@ -1,4 +1,4 @@
-"""Makes the backbone that a config names."""
+"""The backbones, and the one that a config names; nothing else of the network is known here."""
 
 from flax import nnx
 

@@ -18,8 +18,8 @@ from er_jax.rendering.overlays import (
     draw_skeleton,
     overlay,
     sheet,
-    turned_skeletons,
-    turned_view,
+    side_skeletons,
+    side_view,
 )
 from er_jax.supervision.targets import Batch, Targets
 
@@ -29,7 +29,7 @@ CELL_PX = 224
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Drawn:
+class SampleVisuals:
     """What is drawn of a batch of samples; see `Prediction` and `Targets`.
 
     On the device as it leaves the evaluation's step, on the host when it is drawn.
@@ -67,7 +67,7 @@ class Drawn:
         )
 
 
-class SamplesSheet:
+class SampleGrid:
     """Some annotated samples from all over a split, one a row.
 
     The same of every pass over the split. Hands that are not there are not drawn; the truth of a
@@ -83,7 +83,7 @@ class SamplesSheet:
     def full(self) -> bool:
         return len(self._cells) == self._rows
 
-    def add(self, batch: Batch, drawn: Drawn) -> None:
+    def add(self, batch: Batch, drawn: SampleVisuals) -> None:
         """Takes the next batch as it came from the loader, and what is drawn of it, on the host.
 
         Of a batch those are taken first that have most to show: two hands, with fits.
@@ -101,7 +101,7 @@ class SamplesSheet:
         return sheet(self._cells, TITLES, CELL_PX) if self._cells else None
 
 
-def _row(image: Image, drawn: Drawn, faces: np.ndarray) -> list[Image]:
+def _row(image: Image, drawn: SampleVisuals, faces: np.ndarray) -> list[Image]:
     large = cv2.resize(image, (CELL_PX, CELL_PX), interpolation=cv2.INTER_CUBIC)
     to_px = BACKBONE_STRIDE * CELL_PX / image.shape[0]
     annotated, fitted = (np.flatnonzero(x).tolist() for x in (drawn.annotated, drawn.fitted))
@@ -111,7 +111,7 @@ def _row(image: Image, drawn: Drawn, faces: np.ndarray) -> list[Image]:
         true_rel_trans = rel_trans
     depth = float(rel_trans[2])
     predicted = overlay(large, drawn.vertices, faces, scale, wrist, depth, hands=annotated)
-    predicted_side = turned_view(drawn.vertices, faces, rel_trans, CELL_PX, hands=annotated)
+    predicted_side = side_view(drawn.vertices, faces, rel_trans, CELL_PX, hands=annotated)
 
     known = drawn.seen & ~drawn.fitted[:, None]
     true = large.copy()
@@ -127,16 +127,18 @@ def _row(image: Image, drawn: Drawn, faces: np.ndarray) -> list[Image]:
             true_depth,
             hands=fitted,
         )
-        true_side = turned_view(drawn.true_vertices, faces, true_rel_trans, CELL_PX, hands=fitted)
+        true_side = side_view(drawn.true_vertices, faces, true_rel_trans, CELL_PX, hands=fitted)
     else:
-        true_side = turned_skeletons(drawn.true_joint_cam, known, true_rel_trans, CELL_PX)
+        true_side = side_skeletons(drawn.true_joint_cam, known, true_rel_trans, CELL_PX)
     for hand in np.flatnonzero(known.any(1)):
         points = drawn.true_joint_img[hand, :, :2] * to_px
         draw_skeleton(true, points, known[hand], HAND_COLOURS[hand])
     return [large, predicted, true, predicted_side, true_side]
 
 
-def _fitted_cameras(drawn: Drawn) -> tuple[Float[np.ndarray, "2"], Float[np.ndarray, "2 2"]]:
+def _fitted_cameras(
+    drawn: SampleVisuals,
+) -> tuple[Float[np.ndarray, "2"], Float[np.ndarray, "2 2"]]:
     """The weak-perspective cameras nearest to how the true joints are seen: scale, wrist, cells."""
     scales, wrists = np.zeros(len(HANDS)), np.zeros((len(HANDS), 2))
     for hand in range(len(HANDS)):
