@@ -1,10 +1,21 @@
 """The mean-pose baseline."""
 
+import dataclasses
+import shutil
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from er_jax.evaluation.mean_pose import NoFitsError, constant_prediction, mean_hands, rest_hands
+from data_pipeline.annotated_split import AnnotatedSplit
+from er_jax.evaluation import mean_pose
+from er_jax.evaluation.mean_pose import (
+    NoFitsError,
+    constant_prediction,
+    mean_hands,
+    mean_hands_of,
+    rest_hands,
+)
 from er_jax.mano import axis_angle_to_matrix, hand_forward, load_hands
 from er_jax.supervision.targets import Targets
 
@@ -47,12 +58,12 @@ def test_one_pose_is_its_own_mean(hands):
     pose, betas, rel_trans, _ = random_batch(0, count=1)
     valid = np.ones((1, 2), bool)
     mean = mean_hands(hands, [(targets(pose, betas, rel_trans, valid), np.ones(1, bool))])
-    prediction = constant_prediction(hands, mean, batch_size=3)
+    prediction = constant_prediction(hands, mean)
     mesh = hand_forward(hands, jnp.asarray(betas), jnp.asarray(pose))
     truth = mesh.vertices - mesh.joints[:, :, :1]
-    assert prediction.vertices.shape == (3, 2, 778, 3)
-    np.testing.assert_allclose(prediction.vertices[1], truth[0], atol=1e-5)
-    np.testing.assert_allclose(prediction.rel_trans[2], rel_trans[0], atol=1e-6)
+    assert prediction.vertices.shape == (1, 2, 778, 3)
+    np.testing.assert_allclose(prediction.vertices, truth, atol=1e-5)
+    np.testing.assert_allclose(prediction.rel_trans, rel_trans, atol=1e-6)
 
 
 def test_mean_of_valid_hands_only_and_independent_of_batching(hands):
@@ -94,3 +105,19 @@ def test_no_fit_at_all_is_an_error(hands):
     nothing = targets(pose, betas, rel_trans, np.zeros_like(valid))
     with pytest.raises(NoFitsError, match="no MANO parameters"):
         mean_hands(hands, [(nothing, np.ones(6, bool))])
+
+
+def test_the_mean_is_computed_once_for_each_hand_model(hands, data_dir, tmp_path, monkeypatch):
+    copy = shutil.copytree(data_dir, tmp_path / "datasets")
+    train = AnnotatedSplit(copy, "interhand26m", "train")
+    first = mean_hands_of(train, hands)
+    assert [file.name for file in train.folder.glob("mean_hands-*")] == [
+        f"mean_hands-train-{hands.sha256[:16]}.npz"
+    ]
+    with monkeypatch.context() as patch:
+        patch.setattr(mean_pose, "mean_hands", None)  # would be called to compute it again
+        again = mean_hands_of(train, hands)
+        for name, value in vars(first).items():
+            np.testing.assert_array_equal(vars(again)[name], value)
+        with pytest.raises(TypeError):
+            mean_hands_of(train, dataclasses.replace(hands, sha256="0" * 64))

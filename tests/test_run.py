@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
@@ -22,6 +23,7 @@ from flax import nnx
 from official_files import write_official_folder
 
 from data_pipeline.annotated_split import AnnotatedSplit
+from data_pipeline.datasets import RecordSource
 from er_jax.commands.evaluate import run_evaluation
 from er_jax.commands.export import run_export
 from er_jax.commands.predict import run_prediction
@@ -36,6 +38,7 @@ from er_jax.mano import load_hands
 from er_jax.mano.stand_in import stand_in_arrays
 from er_jax.models import ERConfig, ERNet
 from er_jax.models.weights.import_export import import_network, named_variables
+from er_jax.report.pictures import PICTURES_EACH
 from er_jax.training.checkpoints import Checkpoints
 from er_jax.training.initial_weights import with_initial_weights
 from er_jax.training.load import load_network, load_trained
@@ -160,7 +163,7 @@ def test_a_run_starts_from_parts_of_another(run):
     assert_equal(state.params["pose"]["right"], fresh.params["pose"]["right"])
     assert_equal(state.ema, (state.params, state.batch_stats))
 
-    step = int(trained.step)
+    step = load_trained(config, workdir, None).step
     config.init_from, config.init_parts = str(workdir / "checkpoints" / str(step)), ("",)
     assert_equal(with_initial_weights(config, fresh).params, trained.params)
 
@@ -206,6 +209,30 @@ def test_evaluation_names_its_numbers_and_draws(run, tmp_path):
     assert headline(again, HEADLINE) == pytest.approx(here, rel=1e-5)
     assert cv2.imread(str(results.with_suffix(".png"))).shape[1] == 5 * 224
     assert cv2.imread(str(results.parent / "loss.png")) is not None
+
+
+def test_evaluation_walks_once_over_the_split(run, monkeypatch):
+    """Pictures are read once for all, and those drawn in the report once more; of train none."""
+    config, workdir = run
+    read = []
+    get = RecordSource.__getitem__
+
+    def counted(source, index):
+        read.append((source.split, index))
+        return get(source, index)
+
+    monkeypatch.setattr(RecordSource, "__getitem__", counted)
+    results = run_evaluation(config, workdir, step=None, split=None)
+    assert set(json.loads(results.read_text())["results"]) == {
+        "network",
+        "rest pose",
+        "mean pose and shape",
+    }
+    counts = Counter(read)
+    assert {split for split, _ in counts} == {"test"}
+    assert sorted(index for _, index in counts) == list(range(8))
+    drawn = sum(counts.values()) - 8
+    assert 0 < drawn <= 3 * PICTURES_EACH
 
 
 def test_a_picture_becomes_meshes_that_agree_with_its_parameters(run, raw_dir, tmp_path):
