@@ -41,7 +41,7 @@ def write_dataset(raw_dir: Path, settings: Settings, workers: int) -> bool:
     """Write the three splits, annotations last; False where all of it was there already.
 
     Raises:
-        DataError: `raw_dir` holds other files, or a stand-in dataset of other settings.
+      DataError: `raw_dir` holds other files, or a stand-in dataset of other settings.
     """
     if _begin(raw_dir, settings):
         return False

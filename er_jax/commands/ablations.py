@@ -65,11 +65,11 @@ def planned_runs(config: ConfigDict, workdir: Path) -> list[list[Run]]:
     """Of each seed the runs of all variants, in the config's order.
 
     Args:
-        config: with the fields of `configs/ablations.py`.
-        workdir: that the runs' folders are made in.
+      config: with the fields of `configs/ablations.py`.
+      workdir: that the runs' folders are made in.
 
     Raises:
-        ConfigError: fewer than two seeds or variants, or the same one twice.
+      ConfigError: fewer than two seeds or variants, or the same one twice.
     """
     seeds, variants = list(config.seeds), [name for name, _ in config.variants]
     for field, values in (("seeds", seeds), ("variants", [file_name(name) for name in variants])):
@@ -92,10 +92,10 @@ def run_ablations(config: ConfigDict, workdir: Path) -> Path | None:
     """Trains, evaluates and compares all that is planned.
 
     Returns:
-        The table; None where a signal stopped it before.
+      The table; None where a signal stopped it before.
 
     Raises:
-        ConfigError: see `planned_runs`; or a run that is there had another config.
+      ConfigError: see `planned_runs`; or a run that is there had another config.
     """
     plan = planned_runs(config, workdir)
     variants, baseline = [run.variant for run in plan[0]], _baseline(config.run)

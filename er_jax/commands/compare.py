@@ -61,7 +61,7 @@ def newest_evaluation(run: Path, dataset: str, split: str) -> Path:
     """The errors file of a run's newest evaluation, by `er_jax.main --mode=eval`, on a split.
 
     Raises:
-        NotFoundError: the run was not evaluated on it.
+      NotFoundError: the run was not evaluated on it.
     """
     pattern = f"evaluation/{dataset.replace('/', '-')}-{split}-*/*.errors.npz"
     found = sorted(run.glob(pattern), key=lambda file: file.stat().st_mtime)
@@ -97,16 +97,16 @@ def report_on(
     """Evaluates predictions files, compares them with others and with runs, writes the report.
 
     Args:
-        files: predictions or errors files, or folders of runs; the report is about the first.
-        split: to evaluate on.
-        train: that the mean pose is taken from; without such a split there is no such baseline.
-        hands: both hands.
-        output: folder of the report.
-        unit: what the intervals draw from, "sequence" or "sample".
-        trust: see `file_predictor`.
+      files: predictions or errors files, or folders of runs; the report is about the first.
+      split: to evaluate on.
+      train: that the mean pose is taken from; without such a split there is no such baseline.
+      hands: both hands.
+      output: folder of the report.
+      unit: what the intervals draw from, "sequence" or "sample".
+      trust: see `file_predictor`.
 
     Returns:
-        The page.
+      The page.
     """
     opened = [_open(Path(file), split) for file in files]
     own = [

@@ -24,7 +24,7 @@ def similarity_align(
     cases, and a batch of 4×4 eigenproblems takes less time than a batch of SVDs.
 
     Args:
-        valid: points that determine the alignment; all by default. All points are moved.
+      valid: points that determine the alignment; all by default. All points are moved.
     """
     if valid is None:
         valid = jnp.ones((*source.shape[:-2], source.shape[-1]), bool)

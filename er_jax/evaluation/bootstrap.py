@@ -52,14 +52,14 @@ class Comparison:
     """Predictors on their common samples; metrics without a sample are left out.
 
     Attributes:
-        names: of the predictors; the first is what the others are compared with.
-        samples: how many they have in common.
-        sequences: that these are of.
-        unit: what was drawn again: "sequence", or "sample" where asked for or where all samples are
-            of one sequence.
-        units: how many there are.
-        values: metric path → one interval a predictor.
-        differences: metric path → of each predictor but the first, it minus the first.
+      names: of the predictors; the first is what the others are compared with.
+      samples: how many they have in common.
+      sequences: that these are of.
+      unit: what was drawn again: "sequence", or "sample" where asked for or where all samples are
+          of one sequence.
+      units: how many there are.
+      values: metric path → one interval a predictor.
+      differences: metric path → of each predictor but the first, it minus the first.
     """
 
     names: list[str]
@@ -77,12 +77,12 @@ def compare(
     """Compares predictors with the first of them.
 
     Args:
-        predictors: evaluated on the same split.
-        unit: "sequence", or "sample" where samples are independent.
-        resamples: draws of the bootstrap.
+      predictors: evaluated on the same split.
+      unit: "sequence", or "sample" where samples are independent.
+      resamples: draws of the bootstrap.
 
     Raises:
-        ValueError: see `paired`.
+      ValueError: see `paired`.
     """
     predictors = paired(list(predictors))
     labels = predictors[0].labels

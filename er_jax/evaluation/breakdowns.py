@@ -25,9 +25,9 @@ class Breakdown:
     """One way to group the samples.
 
     Attributes:
-        attribute: what they are grouped by, as a machine names it.
-        title: as a reader does.
-        groups: label → {"samples": number, metric path → {"value", "count"}}, in their order.
+      attribute: what they are grouped by, as a machine names it.
+      title: as a reader does.
+      groups: label → {"samples": number, metric path → {"value", "count"}}, in their order.
     """
 
     attribute: str

@@ -56,7 +56,7 @@ def mean_hands_of(train: AnnotatedSplit, hands: HandModel) -> MeanHands:
     """The mean hands of a training set, computed once for each hand model and kept beside it.
 
     Raises:
-        DataError: there is no such split, or it has no fit.
+      DataError: there is no such split, or it has no fit.
     """
     file = train.folder / f"mean_hands-{train.split}-{hands.sha256[:16]}.npz"
     if file.exists():
@@ -89,13 +89,13 @@ def mean_hands(hands: HandModel, batches: Iterable[tuple[Targets, Bool[Array, "B
     2013, "Rotation averaging"). Sums are float64 on the host.
 
     Args:
-        hands: both hands, whose mean pose the targets' poses leave out.
-        batches: targets and the mask of the samples that are no padding.
+      hands: both hands, whose mean pose the targets' poses leave out.
+      batches: targets and the mask of the samples that are no padding.
 
     A hand that no sample has a fit of stays at rest.
 
     Raises:
-        NoFitsError: no sample of the stream has the MANO parameters of a hand.
+      NoFitsError: no sample of the stream has the MANO parameters of a hand.
     """
     sums = None
     for targets, sample_mask in batches:

@@ -56,13 +56,13 @@ def sample_errors(
     faster on a CPU, where a piece stays in the cache.
 
     Args:
-        prediction: reconstruction of both hands; only the hands that the truth has are looked at.
-        truth: targets of the same samples.
-        hand_type: 0 right, 1 left, 2 interacting.
-        sample_mask: False for padding.
-        sample_id: the annotations' ids, by which reports name and pair samples; -1 where not given.
-        f_scores: whether to search nearest distances for the F-scores, which costs several times
-            as much as all else.
+      prediction: reconstruction of both hands; only the hands that the truth has are looked at.
+      truth: targets of the same samples.
+      hand_type: 0 right, 1 left, 2 interacting.
+      sample_mask: False for padding.
+      sample_id: the annotations' ids, by which reports name and pair samples; -1 where not given.
+      f_scores: whether to search nearest distances for the F-scores, which costs several times
+          as much as all else.
     """
     batch_size = len(hand_type)
     sample_id = jnp.full(batch_size, -1) if sample_id is None else sample_id

@@ -28,11 +28,11 @@ def check_finite(
     """Makes sure that the predictions of hands that are there are numbers.
 
     Args:
-        rows: of the samples looked at.
-        hand_present: which hands each of them has.
+      rows: of the samples looked at.
+      hand_present: which hands each of them has.
 
     Raises:
-        PredictionsError: names the array and samples.
+      PredictionsError: names the array and samples.
     """
     for name, array in predictions.arrays.items():
         finite = np.isfinite(array[rows])
@@ -56,12 +56,12 @@ def check_plausible(
     """Compares some predictions with the truth as they stand and as they might be meant.
 
     Args:
-        hands: both hands.
-        rows: the predictions of the samples that `truth` is of.
-        truth: host arrays.
+      hands: both hands.
+      rows: the predictions of the samples that `truth` is of.
+      truth: host arrays.
 
     Raises:
-        PredictionsError: says what is wrong, by the numbers, and what to do.
+      PredictionsError: says what is wrong, by the numbers, and what to do.
     """
     part = _rows(predictions, rows)
     if "pose" in part.arrays:

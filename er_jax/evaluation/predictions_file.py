@@ -43,12 +43,12 @@ class Predictions:
     """Two reconstructed hands for each of some samples; hands (right, left), metres, camera axes.
 
     Attributes:
-        path: of the file.
-        sample_id: annotation ids, each once.
-        arrays: some of `SHAPES`: `vertices`, or `betas` with `pose`; for MRRPE and RRVE also
-            `rel_trans`, or `translation` with `betas` and `pose`.
-        pose_includes_mean: whether MANO's mean pose is already part of `pose`.
-        facts: what the file says of itself: `method`, and whatever else.
+      path: of the file.
+      sample_id: annotation ids, each once.
+      arrays: some of `SHAPES`: `vertices`, or `betas` with `pose`; for MRRPE and RRVE also
+          `rel_trans`, or `translation` with `betas` and `pose`.
+      pose_includes_mean: whether MANO's mean pose is already part of `pose`.
+      facts: what the file says of itself: `method`, and whatever else.
     """
 
     path: Path
@@ -69,7 +69,7 @@ class Predictions:
         """Where the predictions of these samples are.
 
         Raises:
-            PredictionsError: some are not there.
+          PredictionsError: some are not there.
         """
         order = np.argsort(self.sample_id)
         place = np.searchsorted(self.sample_id, sample_ids, sorter=order)
@@ -119,12 +119,12 @@ def read_predictions(path: str | Path) -> Predictions:
     """Opens a predictions file.
 
     Args:
-        path: an `.npz` file, or a folder of `.npy` files of the same names, which are then read
-            piece by piece: for more predictions than fit into memory.
+      path: an `.npz` file, or a folder of `.npy` files of the same names, which are then read
+          piece by piece: for more predictions than fit into memory.
 
     Raises:
-        PredictionsError: it is none, an array is missing, of a wrong shape, or ids occur twice.
-        FileNotFoundError: there is no such file.
+      PredictionsError: it is none, an array is missing, of a wrong shape, or ids occur twice.
+      FileNotFoundError: there is no such file.
     """
     path = Path(path)
     content = _read_arrays(path)
@@ -157,7 +157,7 @@ def write_predictions(
     """Writes a predictions file, whole or not at all; arguments as of `Predictions`.
 
     Raises:
-        PredictionsError: the content is none that `read_predictions` would take.
+      PredictionsError: the content is none that `read_predictions` would take.
     """
     path = Path(path)
     sample_id = _checked_ids(path, sample_id)

@@ -68,13 +68,13 @@ def file_predictor(
     """A predictions file as a predictor.
 
     Args:
-        predictions: of all of the split's samples; others are left aside.
-        split: that it is to be evaluated on.
-        hands: both hands.
-        trust: leaves out the checks of `er_jax.evaluation.prediction_checks.check_plausible`.
+      predictions: of all of the split's samples; others are left aside.
+      split: that it is to be evaluated on.
+      hands: both hands.
+      trust: leaves out the checks of `er_jax.evaluation.prediction_checks.check_plausible`.
 
     Raises:
-        PredictionsError: samples are missing, not finite, or cannot be meant as they are.
+      PredictionsError: samples are missing, not finite, or cannot be meant as they are.
     """
     found = len(predictions.rows_of(split.sample_ids))
     if found < len(predictions.sample_id):
@@ -112,7 +112,7 @@ def measurable(split: AnnotatedSplit, hands: HandModel) -> list[str]:
     no value.
 
     Raises:
-        DataError: there is no such split.
+      DataError: there is no such split.
     """
 
     def truth_as_prediction(batch: Sample) -> SampleErrors:

@@ -23,11 +23,11 @@ class Evaluated:
     """A predictor's errors on a split, sample by sample.
 
     Attributes:
-        name: short, as it stands in tables.
-        errors: collected, in the order of `labels`.
-        labels: of the same samples.
-        provenance: whatever makes two tables comparable: dataset, split, checkpoint step, hash of
-            the hand model, source of the boxes, …
+      name: short, as it stands in tables.
+      errors: collected, in the order of `labels`.
+      labels: of the same samples.
+      provenance: whatever makes two tables comparable: dataset, split, checkpoint step, hash of
+          the hand model, source of the boxes, …
     """
 
     name: str
@@ -46,7 +46,7 @@ def evaluated(
     """Brings the labels into the order of the errors.
 
     Raises:
-        ConfigError: a sample has no label, or two samples have one id.
+      ConfigError: a sample has no label, or two samples have one id.
     """
     ids = np.asarray(errors.attributes.sample_id)
     if len(np.unique(ids)) != len(ids):
@@ -79,7 +79,7 @@ def paired(predictors: list[Evaluated]) -> list[Evaluated]:
     """The samples that all predictors have, in one order.
 
     Raises:
-        ConfigError: they have none in common, or were evaluated on different data.
+      ConfigError: they have none in common, or were evaluated on different data.
     """
     for field in ("dataset", "split", "hand_model_sha256"):
         values = {predictor.name: predictor.provenance.get(field) for predictor in predictors}
@@ -119,7 +119,7 @@ def load_errors(path: Path) -> Evaluated:
     """Reads what `save_errors` wrote.
 
     Raises:
-        ConfigError: the file is of another kind.
+      ConfigError: the file is of another kind.
     """
     with np.load(path) as file:
         facts = json.loads(str(file["facts"])) if "facts" in file else {}

@@ -41,7 +41,7 @@ def collect(batches: Iterable[SampleErrors]) -> SampleErrors:
     """One table of numpy arrays from the batches of `sample_errors`, without the padding.
 
     Raises:
-        ValueError: there is no batch, or an error that should count is NaN or infinite.
+      ValueError: there is no batch, or an error that should count is NaN or infinite.
     """
     tables = [_without_padding(jax.device_get(batch)) for batch in batches]
     if not tables:
@@ -53,7 +53,7 @@ def across_hosts(samples: Tree) -> Tree:
     """The samples of all hosts, on every host; hosts may have different numbers of them.
 
     Args:
-        samples: a tree of arrays whose first axis is that of the samples.
+      samples: a tree of arrays whose first axis is that of the samples.
     """
     if jax.process_count() == 1:
         return samples

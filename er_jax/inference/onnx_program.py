@@ -36,13 +36,13 @@ def onnx_program(
     """The program of a function from images (batch, side, side, 3), float32, to named arrays.
 
     Args:
-        function: may use the batch's size only in sizes of arrays that are multiples of it.
-        side: of the images.
+      function: may use the batch's size only in sizes of arrays that are multiples of it.
+      side: of the images.
 
     Raises:
-        NotImplementedError: the function uses a primitive, or a form of one, that is not written
-            here as ONNX operators.
-        ValueError: the function computes with the batch's size.
+      NotImplementedError: the function uses a primitive, or a form of one, that is not written
+          here as ONNX operators.
+      ValueError: the function computes with the batch's size.
     """
     model, other = (_program_at(batch, function, side) for batch in BATCHES)
     if model != other:

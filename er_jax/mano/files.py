@@ -57,11 +57,11 @@ def read_hands(mano_dir: Path, suffixes: tuple[str, ...] = (".npz", ".pkl")) -> 
     """Both hands' files of a folder, checked, the left hand's shape directions mirrored if need be.
 
     Args:
-        mano_dir: folder of MANO_RIGHT and MANO_LEFT.
-        suffixes: kinds of files to look for, the preferred first.
+      mano_dir: folder of MANO_RIGHT and MANO_LEFT.
+      suffixes: kinds of files to look for, the preferred first.
 
     Raises:
-        HandFileError: a file is absent, unsafe to read or not a hand model.
+      HandFileError: a file is absent, unsafe to read or not a hand model.
     """
     right, left = (read_hand(find_hand_file(mano_dir, side, suffixes)) for side in HANDS)
     return {"right": right, "left": _with_mirrored_shape_directions(left, right)}
@@ -71,7 +71,7 @@ def find_hand_file(mano_dir: Path, side: str, suffixes: tuple[str, ...]) -> Path
     """The file of a hand, "right" or "left", in a folder or in its subfolder `models`.
 
     Raises:
-        HandFileError: there is none.
+      HandFileError: there is none.
     """
     names = [f"MANO_{side.upper()}{suffix}" for suffix in suffixes]
     candidates = [folder / name for folder in (mano_dir, mano_dir / "models") for name in names]
@@ -88,7 +88,7 @@ def read_hand(path: Path) -> HandFile:
     """One hand's model file, `.npz` or pickle, checked.
 
     Raises:
-        HandFileError: the file is unsafe to read or not a hand model.
+      HandFileError: the file is unsafe to read or not a hand model.
     """
     size = path.stat().st_size
     if size > MAX_FILE_BYTES:
@@ -107,7 +107,7 @@ def check_hand(arrays: Mapping[str, np.ndarray], path: Path | str) -> None:
     """Checks keys, shapes, types and values of a hand model's arrays.
 
     Raises:
-        HandFileError: naming the file, the key and the rule.
+      HandFileError: naming the file, the key and the rule.
     """
 
     def require(holds: object, key: str, rule: str) -> None:

@@ -40,7 +40,7 @@ def joint_order(source_names: Sequence[str], target_names: Sequence[str]) -> np.
     `joints_target = joints_source[..., joint_order(source_names, target_names), :]`.
 
     Raises:
-        ValueError: a target joint is not among the source's, or a name occurs twice.
+      ValueError: a target joint is not among the source's, or a name occurs twice.
     """
     position = {name: index for index, name in enumerate(source_names)}
     if len(position) != len(source_names):

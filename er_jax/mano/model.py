@@ -67,11 +67,11 @@ def load_hands(mano_dir: str | Path | None = None) -> HandModel:
     """Both hands, stacked right then left, in float32 (float64 where JAX is in x64).
 
     Args:
-        mano_dir: folder of MANO_RIGHT and MANO_LEFT, `.pkl` as downloaded or `.npz` as
-            `er_jax.mano.convert` writes them; None for the stand-in hand.
+      mano_dir: folder of MANO_RIGHT and MANO_LEFT, `.pkl` as downloaded or `.npz` as
+          `er_jax.mano.convert` writes them; None for the stand-in hand.
 
     Raises:
-        HandFileError: a file is absent, unsafe to read, or not a hand model.
+      HandFileError: a file is absent, unsafe to read, or not a hand model.
     """
     if mano_dir is None:
         return hand_model({side: stand_in_arrays(side) for side in HANDS}, source="stand-in")

@@ -30,10 +30,10 @@ def to_array(value: Any) -> np.ndarray:
     """The array that a value of a pickle stands for: numpy, csc matrix or chumpy.
 
     Args:
-        value: as `read_pickle` gives it with `NAMES`.
+      value: as `read_pickle` gives it with `NAMES`.
 
     Raises:
-        RefusedPickleError: it stands for no array of numbers, or is inconsistent.
+      RefusedPickleError: it stands for no array of numbers, or is inconsistent.
     """
     try:
         return _to_array(value)

@@ -24,8 +24,8 @@ def stand_in_arrays(side: str) -> dict[str, np.ndarray]:
     The left hand is the right one mirrored in x.
 
     Raises:
-        ValueError: `side` is neither "right" nor "left".
-        FileNotFoundError, HandFileError: the file in the package is absent or damaged.
+      ValueError: `side` is neither "right" nor "left".
+      FileNotFoundError, HandFileError: the file in the package is absent or damaged.
     """
     if side not in HANDS:
         raise ValueError(f'side is {side!r}; it must be "right" or "left"')

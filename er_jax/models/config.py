@@ -92,7 +92,7 @@ class ERConfig:
         """Builds the config from a `ConfigDict` or plain dict such as `config.model`.
 
         Raises:
-            ConfigError: a key is no field of this class; the message names every such key.
+          ConfigError: a key is no field of this class; the message names every such key.
         """
         fields = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - fields)

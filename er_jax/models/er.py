@@ -78,17 +78,17 @@ class ERNet(nnx.Module):
         """Reconstructs both hands of each image.
 
         Args:
-            image: RGB in [0, 1], `config.input_size` pixels a side.
-            hands: both hand models, stacked right, left.
-            collect: names of the intermediate outputs to return in `Prediction.intermediates`,
-                those of the figure: F, F_h, heatmaps (batch, 2, J, D, S, S), F*_h, prior_h,
-                F_Ph, F*_Ph, and desim_attention, deocc_attention, fusejoint_attention
-                (batch, 2, depth, heads, queries, keys). Of DeOcc's two, [:, 0] is the right hand
-                looking at the left. Cells are in row-major order.
-            rngs: the source of dropout, needed only in training with `config.dropout` > 0.
+          image: RGB in [0, 1], `config.input_size` pixels a side.
+          hands: both hand models, stacked right, left.
+          collect: names of the intermediate outputs to return in `Prediction.intermediates`,
+              those of the figure: F, F_h, heatmaps (batch, 2, J, D, S, S), F*_h, prior_h,
+              F_Ph, F*_Ph, and desim_attention, deocc_attention, fusejoint_attention
+              (batch, 2, depth, heads, queries, keys). Of DeOcc's two, [:, 0] is the right hand
+              looking at the left. Cells are in row-major order.
+          rngs: the source of dropout, needed only in training with `config.dropout` > 0.
 
         Raises:
-            ConfigError: a collected name is unknown, or its module switched off.
+          ConfigError: a collected name is unknown, or its module switched off.
         """
         found: dict[str, Array] = {}
 

@@ -21,12 +21,12 @@ def freeze(net: nnx.Module, patterns: Sequence[str]) -> None:
     """Turns parameters, in place, into `Frozen` weights; their batch norms keep their statistics.
 
     Args:
-        net: a network that is being made.
-        patterns: regular expressions; a parameter is frozen if one matches the beginning of its
-            dotted name, as in `backbone.layer1.0.conv1.kernel` (see `params.named_variables`).
+      net: a network that is being made.
+      patterns: regular expressions; a parameter is frozen if one matches the beginning of its
+          dotted name, as in `backbone.layer1.0.conv1.kernel` (see `params.named_variables`).
 
     Raises:
-        ConfigError: a pattern matches no parameter; the message names the network's parts.
+      ConfigError: a pattern matches no parameter; the message names the network's parts.
     """
     unused = set(patterns)
     parts = set()

@@ -35,21 +35,21 @@ class Ablation:
     """Variants by the seeds that all of them were trained from; errors in mm.
 
     Attributes:
-        variants: names; the first is what the others are compared with.
-        parameters: of each variant's network.
-        seeds: of each training.
-        steps: optimizer steps of each training.
-        samples: evaluated on.
-        sequences: that these are of.
-        values: metric path → of each variant, of each seed.
-        means: metric path → of each variant, with its t-interval over seeds.
-        differences: metric path → of each variant but the first, minus the first; t-interval over
-            seeds, paired by seed.
-        resampled: the same differences with intervals of the paired bootstrap over sequences, or
-            over samples where all are of one sequence.
-        p_values: of each variant but the first, for `MAIN_METRIC`: paired t test over seeds,
-            corrected by Holm.
-        facts: provenance that all runs share.
+      variants: names; the first is what the others are compared with.
+      parameters: of each variant's network.
+      seeds: of each training.
+      steps: optimizer steps of each training.
+      samples: evaluated on.
+      sequences: that these are of.
+      values: metric path → of each variant, of each seed.
+      means: metric path → of each variant, with its t-interval over seeds.
+      differences: metric path → of each variant but the first, minus the first; t-interval over
+          seeds, paired by seed.
+      resampled: the same differences with intervals of the paired bootstrap over sequences, or
+          over samples where all are of one sequence.
+      p_values: of each variant but the first, for `MAIN_METRIC`: paired t test over seeds,
+          corrected by Holm.
+      facts: provenance that all runs share.
     """
 
     variants: list[str]
@@ -85,12 +85,12 @@ def ablation(
     """Compares variants over seeds.
 
     Args:
-        variants: names; the first is what the others are compared with.
-        seeds: two or more.
-        results: of each seed, of each variant.
+      variants: names; the first is what the others are compared with.
+      seeds: two or more.
+      results: of each seed, of each variant.
 
     Raises:
-        ConfigError: one seed only; runs of different lengths; or see `paired`.
+      ConfigError: one seed only; runs of different lengths; or see `paired`.
     """
     if len(seeds) < 2:
         raise ConfigError("the spread over seeds needs two of them or more")
@@ -180,14 +180,14 @@ def write_ablation(
     """Writes `ablations.md`, `.json` and `.svg`; arguments as of `ablation`.
 
     Args:
-        folder: that is there.
-        variants: names.
-        seeds: two or more.
-        results: of each seed, of each variant.
-        baseline: a constant prediction on the same split, to see that anything was learnt.
+      folder: that is there.
+      variants: names.
+      seeds: two or more.
+      results: of each seed, of each variant.
+      baseline: a constant prediction on the same split, to see that anything was learnt.
 
     Returns:
-        The Markdown table.
+      The Markdown table.
     """
     compared = ablation(variants, seeds, results)
     constant = headline(summarize(baseline.errors), [MAIN_METRIC])[MAIN_METRIC]

@@ -101,9 +101,9 @@ def hand_chart(
     """Each joint's error as a bar at its place on an open hand, the left hand left.
 
     Args:
-        drawings: of the right and the left hand.
-        errors_mm: right, left; NaN where there is none.
-        limit_mm: error of the longest bar, so that several charts can share a scale; positive.
+      drawings: of the right and the left hand.
+      errors_mm: right, left; NaN where there is none.
+      limit_mm: error of the longest bar, so that several charts can share a scale; positive.
     """
     figure = Figure(figsize=(6.6, 3.9), layout="constrained")
     figure.suptitle(title)

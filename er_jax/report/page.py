@@ -38,14 +38,14 @@ def html_page(
     """The whole page; whatever is absent is a dash or a sentence.
 
     Args:
-        title: of the page.
-        summaries: of every predictor and baseline; the first is the one the page is about.
-        provenance: of the same.
-        baselines: which of these are baselines.
-        broken_down: the first predictor's breakdowns.
-        comparison: of the predictors, where there are several.
-        pictures: of the first predictor's samples.
-        hands: to draw the errors of joints on.
+      title: of the page.
+      summaries: of every predictor and baseline; the first is the one the page is about.
+      provenance: of the same.
+      baselines: which of these are baselines.
+      broken_down: the first predictor's breakdowns.
+      comparison: of the predictors, where there are several.
+      pictures: of the first predictor's samples.
+      hands: to draw the errors of joints on.
     """
     main = next(iter(summaries))
     templates = Environment(

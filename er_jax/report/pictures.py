@@ -46,8 +46,8 @@ def ranked(predictor: Evaluated) -> tuple[str, Int[np.ndarray, "N"], Float[np.nd
     """Samples from the best to the worst by the mean error of their joints.
 
     Returns:
-        The protocol, indices of the samples that count under it, and their errors in mm. It is
-        `scale_aligned` where any sample has fits, else `wrist_aligned`; no sample may count.
+      The protocol, indices of the samples that count under it, and their errors in mm. It is
+      `scale_aligned` where any sample has fits, else `wrist_aligned`; no sample may count.
     """
     for protocol in ("scale_aligned", "wrist_aligned"):
         errors = getattr(predictor.errors, protocol)
@@ -67,10 +67,10 @@ def sample_pictures(
     """Draws the samples at both ends and in the middle of the ranking; none where none counts.
 
     Args:
-        predictor: its samples are of `split`.
-        split: gives pictures and annotations.
-        hands: both hands.
-        reconstruct: the predictor's meshes; relative to their wrists.
+      predictor: its samples are of `split`.
+      split: gives pictures and annotations.
+      hands: both hands.
+      reconstruct: the predictor's meshes; relative to their wrists.
     """
     protocol, order, errors = ranked(predictor)
     record_of = {sample_id: index for index, sample_id in enumerate(split.sample_ids)}

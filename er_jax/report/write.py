@@ -32,20 +32,20 @@ def write_report(
     """Writes `report.html`, `numbers.json`, `numbers.csv`, `row.md` and each predictor's errors.
 
     Args:
-        folder: is made; files of an earlier report in it are replaced.
-        title: of the page.
-        predictors: the first is the one the page is about; several are compared with it.
-        hands: the hand model evaluated with.
-        baselines: stand beside the predictors, without intervals.
-        pictures: of the first predictor's samples.
-        unit: what the intervals are drawn from: "sequence" or "sample".
+      folder: is made; files of an earlier report in it are replaced.
+      title: of the page.
+      predictors: the first is the one the page is about; several are compared with it.
+      hands: the hand model evaluated with.
+      baselines: stand beside the predictors, without intervals.
+      pictures: of the first predictor's samples.
+      unit: what the intervals are drawn from: "sequence" or "sample".
 
     Returns:
-        The page.
+      The page.
 
     Raises:
-        ConfigError: two predictors have one name, or have no sample in common or are of different
-            data. Whatever else is absent is a dash or a sentence on the page.
+      ConfigError: two predictors have one name, or have no sample in common or are of different
+          data. Whatever else is absent is a dash or a sentence on the page.
     """
     everything = [*predictors, *baselines]
     names = [predictor.name for predictor in everything]

@@ -54,14 +54,14 @@ def read_pickle(
     """What the pickle at a stream's position holds; the stream then stands behind it.
 
     Args:
-        stream: that can seek. Python 2's strings are read as Latin-1.
-        names: `module.name` → what stands for it: `records`, or a class whose building from any
-            arguments does nothing else, such as OrderedDict.
-        persistent: from the identifier of something outside the pickle to what stands for it.
+      stream: that can seek. Python 2's strings are read as Latin-1.
+      names: `module.name` → what stands for it: `records`, or a class whose building from any
+          arguments does nothing else, such as OrderedDict.
+      persistent: from the identifier of something outside the pickle to what stands for it.
 
     Raises:
-        RefusedPickleError: a name that is not in the table, more than `MAX_INSTRUCTIONS`, a
-            truncated or otherwise malformed pickle.
+      RefusedPickleError: a name that is not in the table, more than `MAX_INSTRUCTIONS`, a
+          truncated or otherwise malformed pickle.
     """
     start = stream.tell()
     try:

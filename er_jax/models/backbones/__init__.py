@@ -15,7 +15,7 @@ def make_backbone(config: ERConfig, rngs: nnx.Rngs) -> ResNet | TinyViT:
     """A module from (batch, input_size, input_size, 3) to (batch, S, S, module.channels).
 
     Raises:
-        ConfigError: `config.backbone` is unknown.
+      ConfigError: `config.backbone` is unknown.
     """
     if config.backbone not in BACKBONES:
         raise ConfigError(

@@ -74,12 +74,12 @@ def load_backbone(backbone: ResNet | TinyViT, path: Path | str) -> None:
     """Puts a checkpoint of torchvision (ResNet) or timm (TinyViT, ResNet) into a backbone.
 
     Args:
-        backbone: changed in place; `net.backbone`.
-        path: a `.pth` or `.safetensors` file.
+      backbone: changed in place; `net.backbone`.
+      path: a `.pth` or `.safetensors` file.
 
     Raises:
-        WeightError: tensors are missing, surplus or of another shape; the backbone is untouched.
-        CheckpointError: the file cannot be read safely.
+      WeightError: tensors are missing, surplus or of another shape; the backbone is untouched.
+      CheckpointError: the file cannot be read safely.
     """
     rules = RESNET_RULES if isinstance(backbone, ResNet) else TINYVIT_RULES
     tensors, unknown = _renamed(_read_tensors(Path(path)), rules)
@@ -102,7 +102,7 @@ def import_network(net: ERNet, path: Path | str) -> None:
     """Reads what `export_network` wrote into a network of the same config, in place.
 
     Raises:
-        WeightError: tensors are missing, surplus or of another shape; the network is untouched.
+      WeightError: tensors are missing, surplus or of another shape; the network is untouched.
     """
     _assign(net, _read_tensors(Path(path)), [], Path(path))
 

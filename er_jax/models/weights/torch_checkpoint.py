@@ -37,7 +37,7 @@ def read_torch_checkpoint(path: Path | str) -> dict[str, np.ndarray]:
     """The tensors of a `.pth` file by name, from its top level or its "model" or "state_dict".
 
     Raises:
-        CheckpointError: the file is no checkpoint, or asks for a name that is not allowed.
+      CheckpointError: the file is no checkpoint, or asks for a name that is not allowed.
     """
     with Path(path).open("rb") as file:
         try:
