@@ -70,20 +70,19 @@ def predict_pictures(
     written, left_out = [], []
     with progress_bar("Predicting", len(pictures), "pictures") as bar:
         for path, box, name in zip(pictures, chosen, output_names(pictures), strict=True):
-            bar.advance()
             try:
                 image = read_photograph(path)
             except BadImageError as error:
                 logger.error("%s", error)
                 left_out.append(path)
-                continue
-            found = pipeline(image, box)
-            _write(output / name, image, found, np.asarray(hands.faces))
-            if visualize:
-                draw_attention_maps(
-                    output / f"{name}_attention.png", found.crop.image, found.prediction
-                )
-            written.append(output / f"{name}.png")
+            else:
+                found = pipeline(image, box)
+                _write(output / name, image, found, np.asarray(hands.faces))
+                if visualize:
+                    file = output / f"{name}_attention.png"
+                    draw_attention_maps(file, found.crop.image, found.prediction)
+                written.append(output / f"{name}.png")
+            bar.advance()
     if left_out:
         raise BadImageError(
             f"{len(left_out)} of {len(pictures)} pictures were left out, see above: "
