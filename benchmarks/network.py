@@ -253,7 +253,7 @@ def onnx_cases() -> dict:
     import onnxruntime
     from flax import nnx
 
-    from er_jax.inference.reconstructor import export_onnx
+    from er_jax.inference.export import export_onnx
     from er_jax.mano import load_hands
     from er_jax.models import ERConfig, ERNet
 

@@ -11,15 +11,9 @@ from scipy import stats
 
 from er_jax.commands import ablations
 from er_jax.evaluation.bootstrap import COMPARED
+from er_jax.evaluation.seeds import ablation, holm, mean_over_seeds, over_seeds
 from er_jax.evaluation.summary import headline, summarize
-from er_jax.report.ablation import (
-    ablation,
-    holm,
-    markdown,
-    mean_over_seeds,
-    over_seeds,
-    write_ablation,
-)
+from er_jax.report.ablation import markdown, write_ablation
 
 VARIANTS = ["full", "poor", "alike"]
 
@@ -120,6 +114,22 @@ def plan(config, **changes):
     run.epochs, run.validation.every_epochs = 1, 1
     variants = (("full network", {}), ("without DeOcc", {"use_deocc": False}))
     return ConfigDict({"run": run, "seeds": (3, 4), "variants": variants} | changes)
+
+
+def test_without_fits_the_joints_decide():
+    def without_fits(run):
+        scale = run.errors.scale_aligned
+        none = dataclasses.replace(
+            scale,
+            joint_valid=np.zeros_like(scale.joint_valid),
+            vertex_valid=np.zeros_like(scale.vertex_valid),
+        )
+        return dataclasses.replace(run, errors=dataclasses.replace(run.errors, scale_aligned=none))
+
+    results = [[without_fits(run) for run in of_seed] for of_seed in grid()]
+    compared = ablation(VARIANTS, range(len(results)), results)
+    assert compared.metric == "wrist_aligned/MPJPE/all"
+    assert compared.verdict(0) == "worse"
 
 
 def test_runs_are_planned_seed_by_seed(tiny_config, tmp_path):

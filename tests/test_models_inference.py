@@ -11,13 +11,9 @@ import onnxruntime
 import pytest
 from flax import nnx
 
+from er_jax.inference.export import export_onnx, export_stablehlo
 from er_jax.inference.onnx_program import onnx_program
-from er_jax.inference.reconstructor import (
-    Reconstructor,
-    export_onnx,
-    export_program,
-    fold_batch_norms,
-)
+from er_jax.inference.reconstructor import Reconstructor, fold_batch_norms
 from er_jax.mano import load_hands
 from er_jax.models import ERConfig, ERNet
 from er_jax.models.layers import BatchNorm
@@ -93,7 +89,7 @@ def test_padded_batches(net, expected, kept, monkeypatch, tmp_path):
 def test_a_rematerialised_backbone_serves_as_any_other(expected, tmp_path):
     net = trained_like(dataclasses.replace(RESNET, remat_backbone=True))
     assert_same(Reconstructor(net, load_hands(None), batch_sizes=(3,))(images(3)), expected)
-    export_program(net, load_hands(None), tmp_path / "er.stablehlo")
+    export_stablehlo(net, load_hands(None), tmp_path / "er.stablehlo")
 
 
 def test_intermediate_outputs_on_request(net):
@@ -120,7 +116,7 @@ def test_every_batch_norm_is_folded(backbone):
 
 
 def test_exported_program_runs_without_this_project(net, expected, tmp_path):
-    export_program(net, load_hands(None), tmp_path / "er.stablehlo")
+    export_stablehlo(net, load_hands(None), tmp_path / "er.stablehlo")
     np.save(tmp_path / "images.npy", images(3).astype(np.float32) / 255)
     names = ("er.stablehlo", "images.npy", "outputs.npz")
     command = [sys.executable, "-c", LOADER, *(str(tmp_path / name) for name in names)]
