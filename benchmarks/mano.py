@@ -68,7 +68,7 @@ def jax_peer(mano_dir: str | None) -> tuple[Callable, Callable]:
     """Makers of timed calls: (forward, forward+backward) of this project's layer."""
     import jax
 
-    from er_jax.mano import hand_forward, load_hands
+    from er_jax.mano import load_hands, mano_forward
     from er_jax.utils.xla_cpu import prepare_cpu
 
     prepare_cpu()  # as the commands do
@@ -77,7 +77,7 @@ def jax_peer(mano_dir: str | None) -> tuple[Callable, Callable]:
 
     @jax.jit
     def forward(hands, parameters):
-        mesh = hand_forward(hands, *parameters)
+        mesh = mano_forward(hands, *parameters)
         return mesh.vertices, mesh.joints
 
     @jax.jit

@@ -39,7 +39,7 @@ def main() -> None:
     config.data_dir, config.data.workers, config.epochs = options.data_dir, options.workers, 1
     config.validation.pictures = 0
     with tempfile.TemporaryDirectory() as folder:
-        prepare_cpu(keep_programs_in=Path(folder) / "compiled")
+        prepare_cpu(cache_dir=Path(folder) / "compiled")
         results = [
             {"bare_ms": bare_step_ms(config), **loop(config, Path(folder) / str(repetition))}
             for repetition in range(options.repetitions)

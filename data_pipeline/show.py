@@ -25,9 +25,9 @@ from er_jax.mano import (
     HAND21,
     HandFileError,
     HandModel,
-    hand_forward,
     joints_from_vertices,
     load_hands,
+    mano_forward,
 )
 from er_jax.rendering.overlays import HAND_COLOURS, draw_skeleton
 from er_jax.rendering.rasterizer import Mesh, PerspectiveCamera, render_meshes
@@ -102,7 +102,7 @@ def hand_vertices_m(
     if "mano_vertices_m" in records[0]:
         return stacked("mano_vertices_m"), stacked("mano_vertices_valid")
     names = ("mano_betas", "mano_pose", "mano_trans_m")
-    mesh = hand_forward(hands, *(jnp.asarray(stacked(name)) for name in names))
+    mesh = mano_forward(hands, *(jnp.asarray(stacked(name)) for name in names))
     camera = np.einsum("nij,nhvj->nhvi", stacked("camera_rotation"), np.asarray(mesh.vertices))
     camera += stacked("camera_translation_mm")[:, None, None] / 1000
     return camera, stacked("mano_valid")

@@ -3,3 +3,7 @@
 A folder imports only from those before it: utils, mano, rendering, (data_pipeline,) models,
 supervision, inference, evaluation, training, report, commands.
 """
+
+from er_jax.utils.xla_cpu import avoid_wrong_reductions
+
+avoid_wrong_reductions()  # before JAX is used, wherever the package is imported

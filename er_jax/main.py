@@ -80,7 +80,7 @@ def run(argv: list[str]) -> None:
         describe.run_description(config)
         return
     workdir = Path(str(WORKDIR.value))
-    logs.prepare(workdir, keep_programs=MODE.value == "predict")
+    logs.prepare(workdir, cache_compilation=MODE.value == "predict")
     first = distributed.is_first_process()
     match MODE.value:
         case "train":

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_targets import SHARED, reference_batch, reference_hands  # noqa: F401
 
-from er_jax.mano import hand_forward, matrix_to_axis_angle, rotation_6d_to_matrix
+from er_jax.mano import mano_forward, matrix_to_axis_angle, rotation_6d_to_matrix
 from er_jax.models.heads import project_weakly
 from er_jax.supervision.losses import LOSS_WEIGHTS, losses
 from er_jax.supervision.targets import Targets, make_targets
@@ -22,7 +22,7 @@ def reference_losses(hands, batch, expected):
 
     rotations = rotation_6d_to_matrix(both("rotations_6d"))
     pose = matrix_to_axis_angle(rotations).reshape(-1, 2, 48)
-    mesh = hand_forward(hands, both("shape"), pose)
+    mesh = mano_forward(hands, both("shape"), pose)
     prediction = SimpleNamespace(
         rel_trans=jnp.asarray(expected["rel_trans"]),
         joint_img=both("joint_img"),

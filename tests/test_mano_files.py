@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from official_files import official_pickle, write_official_folder
 
-from er_jax.mano import HandFileError, convert, hand_forward, hand_model_facts, load_hands
+from er_jax.mano import HandFileError, convert, hand_model_facts, load_hands, mano_forward
 from er_jax.mano.files import (
     INTEGER_KEYS,
     SHAPES,
@@ -134,8 +134,8 @@ def test_converted_files_give_the_same_hands(tmp_path, capsys):
     after = load_hands(folder)
     pose = np.random.default_rng(0).normal(size=(2, 48))
     np.testing.assert_array_equal(
-        hand_forward(after, np.ones((2, 10)), pose).vertices,
-        hand_forward(before, np.ones((2, 10)), pose).vertices,
+        mano_forward(after, np.ones((2, 10)), pose).vertices,
+        mano_forward(before, np.ones((2, 10)), pose).vertices,
     )
     assert hand_model_facts(after) == hand_model_facts(before)
 

@@ -18,10 +18,10 @@ from er_jax.mano import (
     TIP_VERTICES,
     HandModel,
     axis_angle_to_matrix,
-    hand_forward,
     joint_order,
     joints_from_vertices,
     load_hands,
+    mano_forward,
     pose_from_components,
 )
 from er_jax.mano.layer import POSES_AT_ONCE
@@ -88,7 +88,7 @@ def test_reference_numbers(x64, tolerance):
     with jax.enable_x64(x64):
         reference_hands = load_hands(SHARED / "fixtures/mano")
         given = [jnp.asarray(expected[k].swapaxes(0, 1)) for k in ("betas", "pose", "transl")]
-        mesh = hand_forward(reference_hands, *given)
+        mesh = mano_forward(reference_hands, *given)
     assert mesh.vertices.dtype == (np.float64 if x64 else np.float32)
     for index, side in enumerate(HANDS):
         for result, key in [(mesh.vertices, "vertices"), (mesh.joints, "joints21")]:
@@ -101,7 +101,7 @@ def test_textbook(hands, hands64, x64, tolerance):
     betas, pose, transl = parameters()
     with jax.enable_x64(x64):
         model = hands64 if x64 else hands
-        mesh = hand_forward(model, betas, pose, transl)
+        mesh = mano_forward(model, betas, pose, transl)
         for index, side in enumerate(HANDS):
             for sample in range(len(betas)):
                 at = sample, index
@@ -118,8 +118,8 @@ def test_a_rigid_motion_of_the_root_moves_vertices_rigidly(hands):
     root = turn * Rotation.from_rotvec(pose[..., :3].reshape(-1, 3))
     turned[..., :3] = root.as_rotvec().reshape(*pose.shape[:-1], 3)
     before, after = (
-        hand_forward(hands, betas, pose, transl),
-        hand_forward(hands, betas, turned, transl + shift),
+        mano_forward(hands, betas, pose, transl),
+        mano_forward(hands, betas, turned, transl + shift),
     )
     for key in ("vertices", "joints"):
         old, new = (np.asarray(getattr(mesh, key), np.float64) for mesh in (before, after))
@@ -138,34 +138,34 @@ def test_the_left_hand_is_the_mirror_of_the_right(hands):
         np.stack(x, axis=1)
         for x in ([betas] * 2, [pose, mirrored(pose)], [transl, MIRROR * transl])
     ]
-    mesh = hand_forward(hands, *both)
+    mesh = mano_forward(hands, *both)
     for points in (mesh.vertices, mesh.joints):
         np.testing.assert_allclose(points[:, 1], MIRROR * np.asarray(points[:, 0]), atol=1e-6)
 
 
 def test_one_hand_and_any_leading_axes(hands):
     betas, pose, transl = parameters(6)
-    both = hand_forward(hands, betas, pose, transl)
-    stacked = hand_forward(hands, *(x.reshape(2, 3, *x.shape[1:]) for x in (betas, pose, transl)))
+    both = mano_forward(hands, betas, pose, transl)
+    stacked = mano_forward(hands, *(x.reshape(2, 3, *x.shape[1:]) for x in (betas, pose, transl)))
     np.testing.assert_allclose(stacked.vertices.reshape(6, 2, 778, 3), both.vertices, atol=1e-6)
-    alone = hand_forward(hands, betas[0], pose[0])
+    alone = mano_forward(hands, betas[0], pose[0])
     np.testing.assert_allclose(alone.joints + transl[0][:, None], both.joints[0], atol=1e-6)
     for index, side in enumerate(HANDS):
-        one = hand_forward(hands.hand(side), betas[:, index], pose[:, index], transl[:, index])
+        one = mano_forward(hands.hand(side), betas[:, index], pose[:, index], transl[:, index])
         np.testing.assert_allclose(one.vertices, both.vertices[:, index], atol=1e-6)
         np.testing.assert_allclose(one.joints, both.joints[:, index], atol=1e-6)
-    broadcast = hand_forward(hands, betas[0], pose)
+    broadcast = mano_forward(hands, betas[0], pose)
     assert broadcast.vertices.shape == (6, 2, 778, 3)
-    assert hand_forward(hands, betas[:0], pose[:0]).joints.shape == (0, 2, 21, 3)
+    assert mano_forward(hands, betas[:0], pose[:0]).joints.shape == (0, 2, 21, 3)
 
 
 def test_rotation_matrices_are_the_full_pose(hands):
     betas, pose, transl = parameters()
     mean = np.pad(np.asarray(hands.mean_pose), ((0, 0), (3, 0)))
     matrices = axis_angle_to_matrix(jnp.asarray(pose + mean).reshape(-1, 2, 16, 3))
-    result = hand_forward(hands, betas, matrices, transl)
+    result = mano_forward(hands, betas, matrices, transl)
     np.testing.assert_allclose(
-        result.vertices, hand_forward(hands, betas, pose, transl).vertices, atol=1e-6
+        result.vertices, mano_forward(hands, betas, pose, transl).vertices, atol=1e-6
     )
 
 
@@ -184,12 +184,12 @@ def test_large_batches_agree_with_small_ones(hands):
     @jax.jit
     def derived(betas, pose, transl):
         def loss(pose):
-            mesh = hand_forward(hands, betas, pose, transl)
+            mesh = mano_forward(hands, betas, pose, transl)
             return jnp.sum(jnp.sin(10 * mesh.joints)) + jnp.sum(mesh.vertices[..., ::50, :] ** 2)
 
         gradient = jax.grad(loss)(pose)
         rate = jax.jvp(loss, (pose,), (gradient,))[1]
-        return hand_forward(hands, betas, pose, transl), gradient, rate
+        return mano_forward(hands, betas, pose, transl), gradient, rate
 
     mesh, gradient, rate = derived(betas, pose, transl)
     few_mesh, few_gradient, _ = derived(betas[-5:], pose[-5:], transl[-5:])
@@ -203,13 +203,13 @@ def test_large_batches_agree_with_small_ones(hands):
 def test_the_translation_moves_every_point_by_as_much(hands64):
     with jax.enable_x64(True):
         betas, pose, _ = parameters()
-        near = hand_forward(hands64, betas, pose, np.zeros((3, 2, 3)))
-        far = hand_forward(hands64, betas, pose, np.full((3, 2, 3), 1000.0))
+        near = mano_forward(hands64, betas, pose, np.zeros((3, 2, 3)))
+        far = mano_forward(hands64, betas, pose, np.full((3, 2, 3), 1000.0))
         np.testing.assert_allclose(far.vertices - 1000, near.vertices, atol=1e-11)
 
 
 def scalar(hands, betas, pose, transl):
-    mesh = hand_forward(hands, betas, pose, transl)
+    mesh = mano_forward(hands, betas, pose, transl)
     return jnp.sum(jnp.sin(30 * mesh.vertices[..., ::7, :])) + jnp.sum(mesh.joints**2)
 
 
@@ -277,7 +277,7 @@ def test_transformations(hands):
     betas, pose, transl = (jnp.asarray(x, jnp.float32) for x in parameters(2))
 
     def joints(betas, pose, transl):
-        return hand_forward(hands, betas, pose, transl).joints
+        return mano_forward(hands, betas, pose, transl).joints
 
     def total(pose):
         return jnp.sum(jnp.sin(joints(betas, pose, transl)))
@@ -302,14 +302,14 @@ def test_transformations(hands):
 
 def test_bfloat16_is_computed_in_float32(hands):
     half = [jnp.asarray(x, jnp.bfloat16) for x in parameters()]
-    mesh = hand_forward(hands, *half)
+    mesh = mano_forward(hands, *half)
     assert mesh.vertices.dtype == mesh.joints.dtype == jnp.float32
-    whole = hand_forward(hands, *(x.astype(jnp.float32) for x in half))
+    whole = mano_forward(hands, *(x.astype(jnp.float32) for x in half))
     np.testing.assert_allclose(mesh.vertices, whole.vertices, atol=1e-6)
 
 
 def test_joints_from_vertices(hands):
-    mesh = hand_forward(hands, *parameters())
+    mesh = mano_forward(hands, *parameters())
     np.testing.assert_allclose(joints_from_vertices(hands, mesh.vertices), mesh.joints, atol=1e-6)
     other = joints_from_vertices(hands, mesh.vertices, INTAGHAND_TIP_VERTICES)
     changed = np.abs(np.asarray(other) - mesh.joints).max(axis=(0, 1, 3)) > 1e-6
@@ -330,4 +330,4 @@ def test_wrong_shapes_are_refused(hands):
         (betas[:, :1], pose[:, :1], transl[:, :1]),
     ]:
         with pytest.raises(ValueError, match="need"):
-            hand_forward(hands, *arguments)
+            mano_forward(hands, *arguments)

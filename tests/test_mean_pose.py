@@ -16,7 +16,7 @@ from er_jax.evaluation.mean_pose import (
     mean_hands_of,
     rest_hands,
 )
-from er_jax.mano import axis_angle_to_matrix, hand_forward, load_hands
+from er_jax.mano import axis_angle_to_matrix, load_hands, mano_forward
 from er_jax.supervision.targets import Targets
 
 
@@ -59,7 +59,7 @@ def test_one_pose_is_its_own_mean(hands):
     valid = np.ones((1, 2), bool)
     mean = mean_hands(hands, [(targets(pose, betas, rel_trans, valid), np.ones(1, bool))])
     prediction = constant_prediction(hands, mean)
-    mesh = hand_forward(hands, jnp.asarray(betas), jnp.asarray(pose))
+    mesh = mano_forward(hands, jnp.asarray(betas), jnp.asarray(pose))
     truth = mesh.vertices - mesh.joints[:, :, :1]
     assert prediction.vertices.shape == (1, 2, 778, 3)
     np.testing.assert_allclose(prediction.vertices, truth, atol=1e-5)

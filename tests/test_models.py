@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 from ml_collections import ConfigDict
 
-from er_jax.mano import hand_forward, load_hands
+from er_jax.mano import load_hands, mano_forward
 from er_jax.models import ERConfig, ERNet
 from er_jax.models.freezing import Frozen
 from er_jax.models.weights.import_export import named_variables
@@ -119,7 +119,7 @@ def test_outputs(image, hands):
     np.testing.assert_allclose(out.joints[:, :, 0], 0, atol=1e-7)  # wrist-relative
     gram = jnp.einsum("...ij,...kj->...ik", out.rotations, out.rotations)
     np.testing.assert_allclose(gram, jnp.broadcast_to(jnp.eye(3), gram.shape), atol=1e-5)
-    mesh = hand_forward(hands, out.betas, out.pose)
+    mesh = mano_forward(hands, out.betas, out.pose)
     s, shift = out.camera[..., None, :1], out.camera[..., None, 1:]
     np.testing.assert_allclose(out.joint_proj, s * mesh.joints[..., :2] + shift, atol=1e-5)
 

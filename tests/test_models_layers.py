@@ -94,13 +94,12 @@ def test_depthwise_lowers_to_a_convolution_on_a_gpu():
     assert "stablehlo.convolution" not in jax.jit(convolve_depthwise).lower(image, kernel).as_text()
 
 
-@pytest.mark.parametrize(("platform", "convolutions"), [("cuda", 3), ("cpu", 2)])
-def test_gradient_of_a_kernel_is_left_to_xla_on_a_gpu(platform, convolutions):
-    image, kernel = normal(0, 1, 4, 4, 6), normal(1, 3, 3, 6, 2)
-    traced = jax.jit(partial(output_and_gradients, convolve)).trace(image, kernel)
+@pytest.mark.parametrize(("platform", "convolutions"), [("cuda", 3), ("cpu", 0)])
+def test_gradients_of_depthwise_convolutions_are_left_to_xla_on_a_gpu(platform, convolutions):
+    image, kernel = normal(0, 1, 4, 4, 6), normal(1, 3, 3, 1, 6)
+    traced = jax.jit(partial(output_and_gradients, convolve_depthwise)).trace(image, kernel)
     lowered = traced.lower(lowering_platforms=(platform,)).as_text()
     assert lowered.count("stablehlo.convolution") == convolutions
-    assert ("stablehlo.gather" in lowered) == (platform == "cpu")
 
 
 def test_max_pool_equals_window_reduction():

@@ -14,7 +14,7 @@ from data_pipeline.synthetic import SPLITS, Settings, dataset, write_dataset
 from data_pipeline.synthetic.__main__ import main
 from data_pipeline.synthetic.picture import draw_view
 from data_pipeline.synthetic.recording import SIZE_PX, Recording, hand_surfaces, record
-from er_jax.mano import HAND21, HANDS, INTERHAND21, hand_forward, joint_order, load_hands
+from er_jax.mano import HAND21, HANDS, INTERHAND21, joint_order, load_hands, mano_forward
 from er_jax.utils.errors import DataError
 
 
@@ -88,7 +88,7 @@ def test_captures_belong_to_one_split(raw_dir):
 def test_joints_are_those_of_the_fits(raw_dir):
     """World joints, in InterHand2.6M's order and millimetres, from pose, shape and translation."""
     hands, order = load_hands(None), joint_order(HAND21, INTERHAND21)
-    forward, compared = jax.jit(hand_forward), 0
+    forward, compared = jax.jit(mano_forward), 0
     for split in SPLITS:
         joints, fits = (
             annotations(raw_dir, split, "joint_3d"),

@@ -11,7 +11,7 @@ from data_pipeline.augmentation import Augmentation
 from data_pipeline.build import __main__ as build
 from data_pipeline.datasets import RecordSource, find_dataset
 from data_pipeline.loader import prepare_sample
-from er_jax.mano import hand_forward, load_hands
+from er_jax.mano import load_hands, mano_forward
 from er_jax.supervision.targets import make_targets as make_targets_eagerly
 
 make_targets = jax.jit(make_targets_eagerly)
@@ -109,7 +109,7 @@ def test_the_pose_target_gives_the_mesh_target_back():
         batch["augmentation"][1:] = [[1.1, 40.0, 0.0], [0.9, 0.0, 1.0], [1.0, -55.0, 1.0]]
         batch = jax.tree.map(jnp.asarray, batch)
         targets = make_targets(hands, batch)
-        mesh = jax.jit(hand_forward)(hands, targets.mano_shape, targets.mano_pose)
+        mesh = jax.jit(mano_forward)(hands, targets.mano_shape, targets.mano_pose)
         relative = mesh.vertices - mesh.joints[:, :, :1]
         np.testing.assert_allclose(relative, targets.mano_mesh_cam, atol=1e-9)
 

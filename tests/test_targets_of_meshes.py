@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.annotated_split import AnnotatedSplit
-from er_jax.mano import hand_forward, load_hands
+from er_jax.mano import load_hands, mano_forward
 from er_jax.supervision.targets import make_targets
 
 
@@ -23,7 +23,7 @@ def test_meshes_stand_for_parameters_and_joints(data_dir, hands):
     fits = batch["mano_valid"]
     assert fits.any()
     targets = jax.jit(make_targets)
-    mesh = jax.jit(hand_forward)(
+    mesh = jax.jit(mano_forward)(
         hands, batch["mano_betas"], batch["mano_pose"], batch["mano_trans_m"]
     )
     world = np.einsum("bij,bhvj->bhvi", batch["camera_rotation"], mesh.vertices)

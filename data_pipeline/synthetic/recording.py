@@ -15,7 +15,7 @@ from data_pipeline.synthetic.picture import View
 from data_pipeline.synthetic.poses import sample_pose
 from data_pipeline.synthetic.scene import ARRANGEMENTS, Draw, draw_frame, forearm, place
 from data_pipeline.synthetic.skin import HandSurface, Subject, hand_surface, sample_subject
-from er_jax.mano import HandModel, hand_forward
+from er_jax.mano import HandModel, mano_forward
 from er_jax.rendering.cameras import PerspectiveCamera
 
 SIZE_PX = (512, 334)
@@ -145,7 +145,7 @@ def hand_surfaces(hands: HandModel) -> tuple[HandSurface, HandSurface]:
     """Surfaces of the right and the left hand, from the flat hand."""
     flat = np.zeros((2, 48), np.float32)
     flat[:, 3:] = -np.asarray(hands.mean_pose)
-    mesh = jax.jit(hand_forward)(hands, np.zeros((2, 10), np.float32), flat)
+    mesh = jax.jit(mano_forward)(hands, np.zeros((2, 10), np.float32), flat)
     right, left = (
         hand_surface(
             np.asarray(mesh.vertices[h], np.float64),
@@ -169,7 +169,7 @@ def _views(rng: np.random.Generator, count: int, cameras: list[str]) -> list[lis
 
 def _pose_frames(hands: HandModel, owners: list[Capture], draws: list[Draw]) -> list[Frame]:
     """Meshes of the draws, brought together in the world; frames are numbered in each capture."""
-    forward = jax.jit(hand_forward)
+    forward = jax.jit(mano_forward)
     numbers: Counter[int] = Counter()
     frames = []
     for start in range(0, len(draws), _BATCH):

@@ -10,9 +10,9 @@ from er_jax.utils import distributed, progress
 from er_jax.utils.xla_cpu import prepare_cpu
 
 
-def prepare(workdir: Path, *, keep_programs: bool = False) -> None:
+def prepare(workdir: Path, *, cache_compilation: bool = False) -> None:
     """Makes a run's folder, has the log kept there, and prepares the CPU (see `prepare_cpu`)."""
-    prepare_cpu(workdir / "compiled" if keep_programs else None)
+    prepare_cpu(workdir / "compiled" if cache_compilation else None)
     workdir.mkdir(parents=True, exist_ok=True)
     log_to(workdir / "log.txt")
 

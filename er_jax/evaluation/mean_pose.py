@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from data_pipeline.annotated_split import AnnotatedSplit
 from er_jax.evaluation.types import ReconstructedMeshes
-from er_jax.mano import HANDS, HandMesh, HandModel, axis_angle_to_matrix, hand_forward
+from er_jax.mano import HANDS, HandMesh, HandModel, axis_angle_to_matrix, mano_forward
 from er_jax.supervision.targets import Targets, make_targets
 from er_jax.utils.atomic_write import atomic_write
 from er_jax.utils.errors import DataError
@@ -156,4 +156,4 @@ def constant_prediction(hands: HandModel, mean: MeanHands) -> ReconstructedMeshe
 
 @jax.jit
 def _posed(hands: HandModel, mean: MeanHands) -> HandMesh:
-    return hand_forward(hands, jnp.asarray(mean.betas), jnp.asarray(mean.rotations))
+    return mano_forward(hands, jnp.asarray(mean.betas), jnp.asarray(mean.rotations))

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from er_jax.evaluation.types import ReconstructedMeshes
-from er_jax.mano import HandModel, hand_forward, joints_from_vertices
+from er_jax.mano import HandModel, joints_from_vertices, mano_forward
 from er_jax.utils.atomic_write import atomic_write
 from er_jax.utils.errors import DataError
 
@@ -106,7 +106,7 @@ def _reconstruct(
         pose = part["pose"]
         if pose_includes_mean:
             pose = pose.at[..., 3:].add(-hands.mean_pose)
-        mesh = hand_forward(hands, part["betas"], pose, part.get("translation"))
+        mesh = mano_forward(hands, part["betas"], pose, part.get("translation"))
         vertices, joints = mesh.vertices, mesh.joints
     wrist = joints[:, :, :1]
     rel_trans = part["rel_trans"]

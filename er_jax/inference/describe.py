@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from rich.table import Table
 
-from er_jax.mano import HandModel, hand_forward
+from er_jax.mano import HandModel, mano_forward
 from er_jax.models.config import JOINTS, ERConfig
 from er_jax.models.er import ERNet
 from er_jax.models.freezing import Frozen
@@ -68,7 +68,7 @@ def parts_of(net: ERNet, hands: HandModel) -> list[Part]:
     shared = (2, side, side, net.backbone.channels)
     joints = ((2, JOINTS, width), (2, JOINTS, 3))
     first = lambda module, *inputs: module(*inputs)[0]  # noqa: E731
-    mano = lambda _, betas, pose: hand_forward(hands, betas, pose).vertices  # noqa: E731
+    mano = lambda _, betas, pose: mano_forward(hands, betas, pose).vertices  # noqa: E731
     parts = [
         Part("Backbone → F", net.backbone, (image,)),
         Part("Hand streams → F_R, F_L", net.hand_stream, (shared,)),

@@ -15,7 +15,7 @@ from jaxtyping import Float, UInt8
 from er_jax.mano import HandModel
 from er_jax.models.er import ERNet, Prediction
 from er_jax.models.layers import BATCH_NORM_EPSILON, BatchNorm
-from er_jax.utils.xla_cpu import programs_are_kept
+from er_jax.utils.xla_cpu import compilation_cache_is_on
 
 BATCH_SIZES = (1, 4, 16)
 Network = TypeVar("Network", bound=nnx.Module)
@@ -58,7 +58,7 @@ def compiled_with_weights(
     programs that are kept in a folder, to which each would take its own.
     """
     call, state = functional(function, net)
-    if jax.default_backend() == "cpu" and not programs_are_kept():
+    if jax.default_backend() == "cpu" and not compilation_cache_is_on():
         return jax.jit(partial(call, state))
     return partial(jax.jit(call), state)
 

@@ -13,8 +13,8 @@ from er_jax.mano.joints import (
 )
 from er_jax.mano.layer import (
     HandMesh,
-    hand_forward,
     joints_from_vertices,
+    mano_forward,
     pose_from_components,
 )
 from er_jax.mano.model import HandModel, hand_model, hand_model_facts, load_hands
@@ -37,12 +37,12 @@ __all__ = [
     "HandMesh",
     "HandModel",
     "axis_angle_to_matrix",
-    "hand_forward",
     "hand_model",
     "hand_model_facts",
     "joint_order",
     "joints_from_vertices",
     "load_hands",
+    "mano_forward",
     "matrix_to_6d",
     "matrix_to_axis_angle",
     "pose_from_components",

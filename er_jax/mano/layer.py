@@ -28,7 +28,7 @@ class HandMesh:
 
 
 @jax.jit
-def hand_forward(
+def mano_forward(
     hands: HandModel,
     betas: Float[Array, "*batch_and_hands 10"],
     pose: Float[Array, "*batch_and_hands 48"] | Float[Array, "*batch_and_hands 16 3 3"],

@@ -1,14 +1,12 @@
 """Convolution and pooling, in the forms that both CPUs and GPUs compute fast.
 
-One form serves all platforms, except of depthwise convolution (`convolve_depthwise`) and of the
-gradient for a kernel (`_kernel_gradient_cpu`).
+One form serves all platforms, except of depthwise convolution (`convolve_depthwise`); what CPUs get
+besides is listed in `er_jax.utils.xla_cpu`. All of them can be differentiated forward and backward.
 """
 
 from functools import partial, reduce
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 from jaxtyping import Float
 
@@ -30,63 +28,11 @@ def convolve(
     return _convolve_window(image, kernel, stride)
 
 
-def _convolve_xla(image: Array, kernel: Array, stride: int) -> Array:
+def _convolve_window(image: Array, kernel: Array, stride: int) -> Array:
     padding = kernel.shape[0] // 2
     return lax.conv_general_dilated(
         image, kernel, (stride, stride), [(padding, padding)] * 2, dimension_numbers=LAYOUT
     )
-
-
-_convolve_window = jax.custom_vjp(_convolve_xla, nondiff_argnums=(2,))
-
-
-def _window_forward(image, kernel, stride):
-    return _convolve_xla(image, kernel, stride), (image, kernel)
-
-
-def _window_backward(stride, residuals, gradient):
-    image, kernel = residuals
-    of_image = jax.linear_transpose(lambda image: _convolve_xla(image, kernel, stride), image)
-    cpu, other = (
-        partial(form, size=kernel.shape[0], stride=stride)
-        for form in (_kernel_gradient_cpu, _kernel_gradient_xla)
-    )
-    return *of_image(gradient), lax.platform_dependent(image, gradient, cpu=cpu, default=other)
-
-
-_convolve_window.defvjp(_window_forward, _window_backward)
-
-
-def _kernel_gradient_xla(image: Array, gradient: Array, *, size: int, stride: int) -> Array:
-    kernel = jax.ShapeDtypeStruct((size, size, image.shape[-1], gradient.shape[-1]), image.dtype)
-    of_kernel = jax.linear_transpose(lambda kernel: _convolve_xla(image, kernel, stride), kernel)
-    return of_kernel(gradient)[0]
-
-
-def _kernel_gradient_cpu(image: Array, gradient: Array, *, size: int, stride: int) -> Array:
-    """The kernel's gradient as one product of matrices, a row for each place of the output.
-
-    Tap (r, c) of the kernel met pixel (stride · y + r, stride · x + c) of the padded image at the
-    output (y, x). At stride 1 one matrix holds each pixel's neighbours along its row, and the
-    other the outputs above and below: both are `size` times as large as what they come from,
-    where the image's windows would be `size`² times as large.
-    """
-    channels, filters = image.shape[-1], gradient.shape[-1]
-    height, width = gradient.shape[1:3]
-    margin, taps = (size // 2, size // 2), np.arange(size)
-    rows, columns = (stride * np.arange(n)[:, None] + taps for n in (height, width))
-    take = partial(jnp.take, mode="clip")
-    if stride > 1:
-        windows = jnp.pad(image, ((0, 0), margin, margin, (0, 0)))
-        windows = take(take(windows, rows, axis=1), columns, axis=3)  # batch, y, r, x, c, channels
-        windows = windows.swapaxes(2, 3).reshape(-1, size**2 * channels)
-        product = windows.T @ gradient.reshape(-1, filters)
-        return product.reshape(size, size, channels, filters)
-    image = take(jnp.pad(image, ((0, 0), (0, 0), margin, (0, 0))), columns, axis=2)
-    gradient = take(jnp.pad(gradient, ((0, 0), margin, (0, 0), (0, 0))), rows[:, ::-1], axis=1)
-    gradient = gradient.swapaxes(2, 3)  # batch, y, x, r, filters
-    product = image.reshape(-1, size * channels).T @ gradient.reshape(-1, size * filters)
-    return product.reshape(size, channels, size, filters).transpose(2, 0, 1, 3)
 
 
 def multiply(
@@ -97,7 +43,6 @@ def multiply(
     return (rows @ kernel).reshape(*inputs.shape[:-1], kernel.shape[-1])
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
 def convolve_depthwise(
     image: Float[Array, "batch height width channels"],
     kernel: Float[Array, "3 3 1 channels"],
@@ -110,21 +55,6 @@ def convolve_depthwise(
     """
     cpu, other = partial(_depthwise_cpu, stride=stride), partial(_depthwise_xla, stride=stride)
     return lax.platform_dependent(image, kernel, cpu=cpu, default=other)
-
-
-def _depthwise_forward(image, kernel, stride):
-    return convolve_depthwise(image, kernel, stride), (image, kernel)
-
-
-def _depthwise_backward(stride, residuals, gradient):
-    def backward(form, image, kernel, gradient):
-        return jax.vjp(partial(form, stride=stride), image, kernel)[1](gradient)
-
-    cpu, other = partial(backward, _depthwise_cpu), partial(backward, _depthwise_xla)
-    return lax.platform_dependent(*residuals, gradient, cpu=cpu, default=other)
-
-
-convolve_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 
 
 def _depthwise_xla(image: Array, kernel: Array, *, stride: int) -> Array:
@@ -163,7 +93,7 @@ def convolve_stem(
     batch, height, width, channels = image.shape
     filters = kernel.shape[-1]
     if filters % 64 == 0:
-        return _convolve_xla(image, kernel, 2)
+        return _convolve_window(image, kernel, 2)
     blocks = image.reshape(batch, height // 2, 2, width // 2, 2, channels)
     blocks = blocks.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // 2, width // 2, -1)
     kernel = jnp.pad(kernel, ((1, 0), (1, 0), (0, 0), (0, -filters % 32)))

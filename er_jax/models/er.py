@@ -9,7 +9,7 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
-from er_jax.mano import HandModel, hand_forward
+from er_jax.mano import HandModel, mano_forward
 from er_jax.models.backbones import make_backbone
 from er_jax.models.config import ERConfig
 from er_jax.models.deocc import DeOcc
@@ -121,7 +121,7 @@ class ERNet(nnx.Module):
         found["F*_Ph"] = fused
         rotations = self.pose(fused, joints_in)
         pose = rotations_to_pose(rotations)
-        mesh = hand_forward(hands, betas, pose)
+        mesh = mano_forward(hands, betas, pose)
         wrist = mesh.joints[..., :1, :]
 
         return Prediction(

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from er_jax.evaluation.bootstrap import Interval
 from er_jax.evaluation.breakdowns import Breakdown
 from er_jax.evaluation.summary import PCK_THRESHOLDS_MM
-from er_jax.mano import HAND21, HANDS, MANO16, HandModel, hand_forward
+from er_jax.mano import HAND21, HANDS, MANO16, HandModel, mano_forward
 
 _COLOURS = ("#1f6fb4", "#d9772b", "#4b9b57", "#9b59a6", "#8c8c8c", "#b33c3c")
 _SPREAD = {"Index": 0.17, "Ring": -0.17, "Pinky": -0.36}  # radians towards the index's side
@@ -169,7 +169,7 @@ def _posed(
     rotations = np.tile(np.eye(3, dtype=np.float32), (2, 16, 1, 1))
     for name, turn in turns.items():
         rotations[:, MANO16.index(name)] = turn
-    mesh = jax.jit(hand_forward)(hands, jnp.zeros((2, 10)), jnp.asarray(rotations))
+    mesh = jax.jit(mano_forward)(hands, jnp.zeros((2, 10)), jnp.asarray(rotations))
     joints, vertices = np.asarray(mesh.joints)[side], np.asarray(mesh.vertices)[side]
     return joints - joints[0], vertices - joints[0]
 

@@ -17,8 +17,8 @@ from jaxtyping import Array, Bool, Float
 from er_jax.mano import (
     HandModel,
     axis_angle_to_matrix,
-    hand_forward,
     joints_from_vertices,
+    mano_forward,
     matrix_to_axis_angle,
 )
 from er_jax.models import ERConfig
@@ -155,7 +155,7 @@ def _annotations(hands: HandModel, batch: Batch) -> _Annotations:
         turned = jnp.einsum("bij,bhnj->bhni", batch["camera_rotation"], points_world)
         return turned + translation[:, None, None]
 
-    mesh = hand_forward(hands, batch["mano_betas"], batch["mano_pose"], batch["mano_trans_m"])
+    mesh = mano_forward(hands, batch["mano_betas"], batch["mano_pose"], batch["mano_trans_m"])
     known = _Annotations(
         joint_cam=to_camera(batch["joint_world_mm"] / MILLIMETRES_PER_METRE),
         joint_valid=batch["joint_valid_world"],

@@ -1,67 +1,151 @@
-"""How XLA computes on a CPU, and where it keeps compiled programs; chosen by commands."""
+"""How XLA computes on a CPU: all that this project does for CPUs alone, and until when.
 
-import ctypes
+Ratios are of a call's time without the form to its time with it, medians of alternating calls in
+one run on two shared cores of an AMD EPYC, JAX 0.12.0 on Python 3.12 where nothing else is said.
+
+- Freed memory is used again (`_keep_freed_memory`): the demo's training step 1.28, `Reconstructor`
+  1.0. May go when XLA keeps its arrays' memory between calls.
+- Convolutions and products by oneDNN (JAX 0.12 on x86-64), measured together with vectors of 512
+  bits: evaluation 1.23, `Reconstructor` at batch 1 1.11, the demo's training step 0.94, MANO's
+  gradient at 1024 0.94. May go when XLA chooses it by itself.
+- Reductions by XLA itself (JAX 0.10.2 and 0.11.0): right results, see `avoid_wrong_reductions`.
+  Goes with the support of these releases.
+- Depthwise convolutions as nine shifted images (`er_jax/models/convolution.py`): 10 to 30 by an
+  earlier measurement, not repeated. May go when XLA's grouped convolution is no slower.
+
+Left out, as it gave under a tenth: YNNPACK's products; vectors of 512 bits (by an earlier
+measurement); the gradient of 3×3 kernels as one product (the demo's step 0.99, evaluation 0.98).
+Not measured again: forms that GPUs compute as well, such as products of matrices for 1×1
+convolutions, maxima by axes, and the pieces of large batches in `er_jax/mano/layer.py`.
+"""
+
+import mmap
 import os
 import platform
-from importlib.metadata import entry_points
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
-import jax
+# JAX is imported where it is needed: the package avoids wrong reductions when it is imported, and
+# worker processes, which import the package too, do without JAX.
 
-# On a CPU, XLA can give convolutions, matrix products and reductions to YNNPACK. Its reductions are
-# the fastest there are; so are its products, but for oneDNN's, which JAX 0.12 has and 0.10 has not.
-# Convolutions are Eigen's where oneDNN is not. GPUs know nothing of these.
-WITH_ONEDNN = [
-    "--xla_cpu_experimental_onednn_custom_call=true",
-    "--xla_cpu_experimental_ynn_fusion_type=reduce",
-]
-WITHOUT_ONEDNN = ["--xla_cpu_experimental_ynn_fusion_type=reduce,dot"]
-# Loops that XLA compiles itself use vectors of 512 bits where the CPU has them, not of 256.
-WIDE = "--xla_cpu_prefer_vector_width=512"
+WRONG_REDUCTIONS = ("0.10.2", "0.11.0")
+PLAIN_REDUCTIONS = {"xla_cpu_experimental_ynn_fusion_type": ""}
+# Products go to YNNPACK first where it takes more than reductions.
+ONEDNN = {
+    "xla_cpu_experimental_onednn_custom_call": "true",
+    "xla_cpu_experimental_ynn_fusion_type": "reduce",
+}
 
 # Parameters of glibc's mallopt (malloc.h): large arrays come from the heap like all others, instead
 # of from mappings of their own, and none of the heap is given back to the system.
 KEEP_FREED_MEMORY = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, -1)}
 
 
-def prepare_cpu(keep_programs_in: Path | None = None) -> None:
-    """Selects the CPU kernels of all programs compiled from now on, and how memory is reused.
+def prepare_cpu(cache_dir: Path | None = None) -> None:
+    """Selects the CPU's kernels for all programs compiled from now on, and how memory is reused.
 
     Must come before JAX is first used. What the user's own XLA_FLAGS and MALLOC_… variables say
-    wins.
+    wins, and where an accelerator may be JAX's backend only the cache is set.
 
     Args:
-        keep_programs_in: a folder from which the same programs are loaded at the next start,
-            instead of compiled; JAX_COMPILATION_CACHE_DIR comes before it. For commands that start
-            often and compile little: a process that loaded dozens of kept programs once ended in a
-            segmentation fault (JAX 0.10.2). Kept programs are without oneDNN, whose calls JAX
-            cannot write down: trying may end the process (0.12.0).
+      cache_dir: of JAX's persistent compilation cache; JAX_COMPILATION_CACHE_DIR comes before it.
+        For commands that start often and compile little: a process that loaded dozens of cached
+        programs once ended in a segmentation fault (JAX 0.10.2). Cached programs are without
+        oneDNN, whose calls JAX cannot write down: trying may end the process (0.12.0).
     """
-    if keep_programs_in is not None and not programs_are_kept():
-        jax.config.update("jax_compilation_cache_dir", str(keep_programs_in))
-    kernels = WITHOUT_ONEDNN if programs_are_kept() or not has_onednn() else WITH_ONEDNN
-    os.environ["XLA_FLAGS"] = " ".join([*kernels, WIDE, os.environ.get("XLA_FLAGS", "")]).strip()
-    if not entry_points(group="jax_plugins"):  # no JAX for GPUs is installed
-        _keep_freed_memory()
+    import jax
+
+    if cache_dir is not None and not compilation_cache_is_on():
+        jax.config.update("jax_compilation_cache_dir", str(cache_dir))
+    avoid_wrong_reductions()
+    if not cpu_is_the_backend():
+        return
+    if has_onednn() and not compilation_cache_is_on():
+        _add_flags(ONEDNN)
+    _keep_freed_memory()
+
+
+def avoid_wrong_reductions() -> None:
+    """Has XLA compile reductions itself, in the releases whose other way of doing so is wrong.
+
+    By default these give wrong rows past 32,768 of fewer than 49,152, and products and sums of
+    seven axes that end the process (jax-ml/jax issues 39103 and 39257). Too late where JAX was used
+    before.
+    """
+    if metadata.version("jaxlib") in WRONG_REDUCTIONS and cpu_is_the_backend():
+        _add_flags(PLAIN_REDUCTIONS)
+
+
+def cpu_is_the_backend() -> bool:
+    """Whether JAX can have no other backend: it is told so, or no plug-in of another is there."""
+    if platforms := os.environ.get("JAX_PLATFORMS"):
+        return platforms == "cpu"
+    return not (
+        metadata.entry_points(group="jax_plugins")
+        or find_spec("jax_plugins")
+        or find_spec("libtpu")
+        or os.environ.keys() & {"PJRT_NAMES_AND_LIBRARY_PATHS", "TPU_LIBRARY_PATH"}
+    )
 
 
 def has_onednn() -> bool:
     """Whether this JAX is built with oneDNN."""
-    return jax.__version_info__ >= (0, 12) and platform.machine() in ("x86_64", "AMD64")
+    version = tuple(map(int, metadata.version("jaxlib").split(".")[:2]))
+    return version >= (0, 12) and platform.machine() in ("x86_64", "AMD64")
 
 
-def programs_are_kept() -> bool:
+def compilation_cache_is_on() -> bool:
     """Whether JAX keeps compiled programs in a folder."""
+    import jax
+
     return jax.config.values["jax_compilation_cache_dir"] is not None
+
+
+def _add_flags(flags: dict[str, str]) -> None:
+    """Puts those flags into XLA_FLAGS that XLA knows and the user does not set."""
+    given = os.environ.get("XLA_FLAGS", "").strip()
+    if given and not given.startswith("-"):  # the name of a file that holds the flags
+        return
+    set_already = {word.partition("=")[0].lstrip("-") for word in given.split()}
+    added = [
+        f"--{name}={value}"
+        for name, value in flags.items()
+        if name not in set_already and _is_known(name)
+    ]
+    if added:
+        os.environ["XLA_FLAGS"] = " ".join([*added, given]).strip()
+
+
+def _is_known(flag: str) -> bool:
+    """Whether XLA has a flag of that name: one that it has not ends the process.
+
+    XLA can tell only by ending it. The names lie in its library as strings of C, which takes 10 ms
+    to see, or a third of a second where there is none.
+    """
+    name = b"\0" + flag.encode() + b"\0"
+    package = find_spec("jaxlib")
+    assert package is not None and package.origin is not None
+    for library in Path(package.origin).parent.glob("*jax_common*"):
+        with (
+            library.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        ):
+            if content.find(name) >= 0:
+                return True
+    return False
 
 
 def _keep_freed_memory() -> None:
     """Has freed memory handed to the next array that asks, where glibc is the C library.
 
-    XLA allocates the arrays of a program anew at each call. Fresh pages from the system cost a
-    training step of ResNet-50 a sixth of its time. The heap is the main thread's, so programs must
-    run in the thread that calls them.
+    XLA allocates the arrays of a program anew at each call, and fresh pages of the system take
+    time. The heap is the main thread's, so programs must run in the thread that calls them.
     """
+    import ctypes
+
+    import jax
+
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None or any(name.startswith("MALLOC_") for name in os.environ):
         return

@@ -12,7 +12,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from data_pipeline.synthetic.poses import axis_angle_from, gestures
-from er_jax.mano.layer import hand_forward
+from er_jax.mano.layer import mano_forward
 from er_jax.mano.model import HandModel, load_hands
 from er_jax.rendering.overlays import sheet
 from er_jax.rendering.rasterizer import Light, Mesh, WeakPerspectiveCamera, render_meshes
@@ -59,7 +59,7 @@ def _columns(
     angles, betas = (np.stack(values) for values in zip(*drawn.values(), strict=True))
     fingers = axis_angle_from(angles) - np.asarray(hand.mean_pose)
     pose = np.concatenate([np.zeros((len(fingers), 3)), fingers], axis=-1)
-    hands = np.asarray(hand_forward(hand, betas, pose).vertices, float)
+    hands = np.asarray(mano_forward(hand, betas, pose).vertices, float)
     cell_px = WIDTH_PX // len(drawn)
     rows = [[_seen(one, hand, degrees, cell_px) for one in hands] for degrees in (0, 90, 180, 270)]
     return sheet(rows, list(drawn), cell_px)
