@@ -1,6 +1,7 @@
 """From a raw tree to shards on disk: whole or absent, the same bytes every time."""
 
 import json
+import logging
 import os
 import random
 import resource
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
-from tiny_tree import jpeg, tiny_tree
+from tiny_tree import annotation_path, jpeg, tiny_tree
 
 from data_pipeline.build import __main__ as build
 from data_pipeline.build import builder, shards
@@ -151,6 +152,7 @@ def test_report(tree_dir, tmp_path, capsys):
     folder = run(tree_dir, tmp_path)
     report = report_of(folder)
     assert report["request"]["config"] == "all"
+    assert report["request"]["box_rule"] == "joints valid in 3D, seen or not"
     assert report["splits"]["train"]["counts"]["records"] == 24
     assert report["splits"]["test"]["hand_types"] == {"right": 0, "left": 0, "interacting": 4}
     printed = capsys.readouterr().out
@@ -215,6 +217,29 @@ def test_restored_images_are_taken_by_the_next_run(tree_dir, tmp_path, capsys, s
     for path, content in zip(spoiled, contents, strict=True):
         path.write_bytes(content)
     assert files_of(run(raw_dir, tmp_path / "a")) == files_of(run(tree_dir, tmp_path / "b"))
+
+
+def test_what_is_gone_on_with_is_told(tree_dir, tmp_path, caplog, capsys):
+    """A run that ended before it kept anything leaves nothing to go on with."""
+    raw_dir = shutil.copytree(tree_dir, tmp_path / "raw")
+    joints = annotation_path(raw_dir, "joint_3d")
+    content = joints.read_text()
+    joints.write_text("{}")
+    fail(raw_dir, tmp_path / "a", capsys)
+    with caplog.at_level(logging.INFO):
+        fail(raw_dir, tmp_path / "a", capsys)
+    assert "going on" not in caplog.text
+    joints.write_text(content)
+    image = next((raw_dir / "images/train").rglob("*.jpg"))
+    data = image.read_bytes()
+    image.write_bytes(b"")
+    fail(raw_dir, tmp_path / "a", capsys)
+    image.write_bytes(data)
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        run(raw_dir, tmp_path / "a")
+    assert "going on with what an earlier run left in" in caplog.text
+    assert "interrupted" not in caplog.text
 
 
 def test_dark_images_are_left_out_of_interacting_mano_only(tmp_path):
