@@ -1,6 +1,5 @@
 """What several tests share: a compilation cache, a small stand-in dataset, the tiny config."""
 
-import tempfile
 from pathlib import Path
 
 import jax
@@ -10,21 +9,19 @@ from ml_collections import ConfigDict
 from data_pipeline.build import __main__ as build
 from data_pipeline.synthetic import Settings, write_dataset
 from er_jax.configs.tiny import get_config
-from er_jax.utils.xla_cpu import prepare_cpu
 
-COMPILED = tempfile.TemporaryDirectory(prefix="er_jax-compiled-")  # gone when the tests end
-
-prepare_cpu(cache_dir=Path(COMPILED.name))  # as the commands do
 # Most of the tests' time is compilation, which this shortens. Processes of their own, the demo and
 # the benchmarks compile as users do.
 jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compilation_cache() -> Path:
+def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Programs that several tests compile are compiled once."""
+    folder = tmp_path_factory.mktemp("compiled")
+    jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
-    return Path(COMPILED.name)
+    return folder
 
 
 @pytest.fixture(scope="session")
