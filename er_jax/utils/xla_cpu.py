@@ -6,7 +6,8 @@ one run on two shared cores of an AMD EPYC, JAX 0.12.0 on Python 3.12 where noth
 - Freed memory is used again (`_keep_freed_memory`): the demo's training step 1.28, `Reconstructor`
   1.0. May go when XLA keeps its arrays' memory between calls.
 - Convolutions and products by oneDNN (JAX 0.12 on x86-64), measured together with
-  YNNPACK's reductions and vectors of 512 bits, on a busy machine: evaluation 1.23, `Reconstructor` at batch 1 1.11, the demo's training step 0.94, MANO's
+  YNNPACK's reductions and vectors of 512 bits, on a busy machine:
+  evaluation 1.23, `Reconstructor` at batch 1 1.11, the demo's training step 0.94, MANO's
   gradient at 1024 0.94. May go when XLA chooses it by itself.
 - Reductions by XLA itself (JAX 0.10.2 and 0.11.0): right results, see `avoid_wrong_reductions`.
   Goes with the support of these releases.
