@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float
 from data_pipeline.annotated_split import AnnotatedSplit
 from er_jax.evaluation.types import ReconstructedMeshes
 from er_jax.mano import HANDS, HandMesh, HandModel, axis_angle_to_matrix, mano_forward
-from er_jax.supervision.targets import Targets, make_targets
+from er_jax.supervision.targets import Targets, compiled_targets
 from er_jax.utils.atomic_write import atomic_write
 from er_jax.utils.errors import DataError
 from er_jax.utils.progress import Bar, progress_bar
@@ -76,9 +76,8 @@ def mean_hands_of(train: AnnotatedSplit, hands: HandModel) -> MeanHands:
 def _targets_of(
     train: AnnotatedSplit, hands: HandModel, bar: Bar
 ) -> Iterator[tuple[Targets, Bool[Array, "B"]]]:
-    targets = jax.jit(make_targets)
     for batch in train:
-        yield targets(hands, batch), batch["sample_mask"]
+        yield compiled_targets(hands, batch), batch["sample_mask"]
         bar.advance()
 
 

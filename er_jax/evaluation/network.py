@@ -1,6 +1,7 @@
 """A trained network evaluated on a split, its baselines beside it."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -111,7 +112,14 @@ def evaluate_network(
     return NetworkEvaluation(network, baselines, walk.parameters)
 
 
-def reconstruct_crops(trained: TrainedNetwork, hands: HandModel, crops: Any) -> ReconstructedMeshes:
-    """The meshes of some crops, (B, S, S, 3) uint8, on one device."""
-    prediction = jax.jit(make_prediction_function(trained.config))(trained.weights, hands, crops)
-    return ReconstructedMeshes(prediction.vertices, prediction.joints, prediction.rel_trans)
+def crop_reconstructor(
+    trained: TrainedNetwork, hands: HandModel
+) -> Callable[[Any], ReconstructedMeshes]:
+    """A function from crops, (B, S, S, 3) uint8, to their meshes on one device, compiled once."""
+    predict = jax.jit(make_prediction_function(trained.config))
+
+    def reconstruct(crops: Any) -> ReconstructedMeshes:
+        prediction = predict(trained.weights, hands, crops)
+        return ReconstructedMeshes(prediction.vertices, prediction.joints, prediction.rel_trans)
+
+    return reconstruct

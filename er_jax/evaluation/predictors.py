@@ -18,7 +18,7 @@ from er_jax.evaluation.results import Evaluated, evaluated
 from er_jax.evaluation.summary import ERRORS_MM, collect, headline, summarize
 from er_jax.evaluation.types import INTERACTING, ReconstructedMeshes, SampleErrors
 from er_jax.mano import HandModel, hand_model_facts
-from er_jax.supervision.targets import Batch, Targets, make_targets
+from er_jax.supervision.targets import Batch, Targets, compiled_targets
 from er_jax.utils.progress import progress_bar
 from er_jax.utils.provenance import software_facts
 
@@ -46,7 +46,7 @@ def evaluate_predictors(
     def all_errors() -> Iterator[dict[str, SampleErrors]]:
         with progress_bar(title, len(split), "batches") as bar:
             for batch in split:
-                targets = _targets(hands, batch)
+                targets = compiled_targets(hands, batch)
                 yield {
                     one.name: _errors(one.reconstruct(batch), targets, batch, one.has_rel_trans)
                     for one in predictors
@@ -116,7 +116,7 @@ def measurable(split: AnnotatedSplit, hands: HandModel) -> list[str]:
     """
 
     def truth_as_prediction(batch: Sample) -> SampleErrors:
-        truth = _targets(hands, batch)
+        truth = compiled_targets(hands, batch)
         mesh = ReconstructedMeshes(truth.mano_mesh_cam, truth.mano_joint_cam, truth.rel_trans)
         return _errors(mesh, truth, batch, True)
 
@@ -128,7 +128,7 @@ def measurable(split: AnnotatedSplit, hands: HandModel) -> list[str]:
 def _some_truth(split: AnnotatedSplit, hands: HandModel) -> tuple[np.ndarray, Targets]:
     """Ids and targets of the first samples of a split."""
     batches = list(itertools.islice(split, -(-CHECKED_SAMPLES // split.batch_size)))
-    parts = [jax.device_get(_targets(hands, batch)) for batch in batches]
+    parts = [jax.device_get(compiled_targets(hands, batch)) for batch in batches]
     ids = np.concatenate([batch["annotation_id"] for batch in batches])
     return ids, jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
@@ -136,11 +136,6 @@ def _some_truth(split: AnnotatedSplit, hands: HandModel) -> tuple[np.ndarray, Ta
 def _present(batch: Sample) -> np.ndarray:
     kind = batch["hand_type"][:, None]
     return (kind == INTERACTING) | (kind == np.arange(2))
-
-
-@jax.jit
-def _targets(hands: HandModel, batch: Batch) -> Targets:
-    return make_targets(hands, batch)
 
 
 @jax.jit

@@ -7,7 +7,7 @@ from jaxtyping import Int
 
 from data_pipeline.annotated_split import AnnotatedSplit
 from data_pipeline.augmentation import Crop
-from er_jax.evaluation.network import NetworkEvaluation, TrainedNetwork, reconstruct_crops
+from er_jax.evaluation.network import NetworkEvaluation, TrainedNetwork, crop_reconstructor
 from er_jax.evaluation.types import ReconstructedMeshes
 from er_jax.mano import HandModel
 from er_jax.report.pictures import sample_pictures
@@ -34,11 +34,13 @@ def report_on_checkpoint(
       The page.
     """
 
+    reconstruct_crops = crop_reconstructor(trained, hands)
+
     def reconstruct(records: Int[np.ndarray, "N"]) -> ReconstructedMeshes:
         pictures = (split.picture(int(record)) for record in records)
         size = trained.config.input_size
         crops = [Crop.of(image, sample["bbox_px"], size).image for image, sample in pictures]
-        return reconstruct_crops(trained, hands, np.stack(crops))
+        return reconstruct_crops(np.stack(crops))
 
     network = evaluation.network
     pictures = sample_pictures(network, split, hands, reconstruct)

@@ -137,6 +137,10 @@ def make_targets(hands: HandModel, batch: Batch, sizes: TargetSizes | None = Non
     )
 
 
+compiled_targets = jax.jit(make_targets)
+"""`make_targets` for callers outside a compiled function; all of them share its programs."""
+
+
 class _Annotations(NamedTuple):
     """What is known of the hands, in the axes of the camera as it stood, metres."""
 

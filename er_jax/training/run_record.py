@@ -15,7 +15,7 @@ from er_jax.utils.errors import ConfigError
 from er_jax.utils.provenance import code_facts
 
 Record = Mapping[str, Any]
-"""Plain JSON: the run's `config`, what it was `environment`, and the history of `validation`."""
+"""Plain JSON: the run's `config`, its `environment`, and the history of `validation`."""
 
 # Config fields that may differ between the parts of one run: they change where it reads, how long
 # it lasts and what it reports, not what a step computes.

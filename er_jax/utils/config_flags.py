@@ -8,8 +8,9 @@ from typing import NoReturn
 
 from absl import app
 
+from er_jax.utils.errors import ConfigError
+
 CONFIGS = Path(__file__).parents[1] / "configs"
-EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h
 
 
 def parse_flags(arguments: Sequence[str]) -> list[str]:
@@ -35,7 +36,7 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
 
 def _exit(message: str) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)
-    sys.exit(EXIT_CONFIG)
+    sys.exit(ConfigError.exit_code)
 
 
 def _named(arguments: Sequence[str]) -> str:
