@@ -7,7 +7,7 @@ every case in each, a short one as often as fits into half a second after a firs
 the caches as the other left them; the table gives medians. Without `--torch_python` only JAX is
 timed, and ER's inference as an ONNX program in ONNX Runtime.
 
-"Forward" is the form in which pictures are reconstructed, batch norms folded; "evaluation" is the
+"Forward" is the form in which images are reconstructed, batch norms folded; "evaluation" is the
 form that validation in training runs, batch norms as they are. PyTorch's are both its `eval()`.
 """
 

@@ -18,7 +18,7 @@ from er_jax.supervision.loaders import train_loader
 from er_jax.training.loop import steps_in_epoch
 from er_jax.training.optimizer import make_optimizer
 from er_jax.training.state import create_state
-from er_jax.training.step import make_train_step
+from er_jax.training.step import StepSettings, make_train_step
 from er_jax.utils import distributed
 from er_jax.utils.progress import progress_bar
 from er_jax.utils.xla_cpu import prepare_cpu
@@ -58,7 +58,7 @@ def training_losses(config: ConfigDict, steps: int) -> list[float]:
         batch_size=config.batch_size,
         steps_per_epoch=steps_in_epoch(data),
     )
-    step = make_train_step(config, optimizer, learning_rate)
+    step = make_train_step(StepSettings.of(config), optimizer, learning_rate)
     state = create_state(ERConfig.from_dict(config.model), optimizer, config.seed)
     state, hands = distributed.replicate((state, hands))
     losses = []

@@ -24,7 +24,7 @@ from er_jax.supervision.loaders import steps_in_epoch, train_loader
 from er_jax.training.loop import train
 from er_jax.training.optimizer import make_optimizer
 from er_jax.training.state import create_state
-from er_jax.training.step import make_train_step
+from er_jax.training.step import StepSettings, make_train_step
 from er_jax.utils import distributed
 from er_jax.utils.xla_cpu import prepare_cpu
 
@@ -37,7 +37,7 @@ def main() -> None:
     options = parser.parse_args()
     config = get_config()
     config.data_dir, config.data.workers, config.epochs = options.data_dir, options.workers, 1
-    config.validation.pictures = 0
+    config.validation.images = 0
     with tempfile.TemporaryDirectory() as folder:
         prepare_cpu(cache_dir=Path(folder) / "compiled")
         results = [
@@ -60,7 +60,7 @@ def bare_step_ms(config: ConfigDict) -> float:
         batch_size=config.batch_size,
         steps_per_epoch=epoch_steps,
     )
-    step = make_train_step(config, optimizer, learning_rate)
+    step = make_train_step(StepSettings.of(config), optimizer, learning_rate)
     state = create_state(ERConfig.from_dict(config.model), optimizer, config.seed)
     state, hands = distributed.replicate((state, load_hands(None)))
     batch = distributed.shard(next(loader))

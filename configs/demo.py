@@ -9,7 +9,7 @@ from er_jax.configs.ih26m import get_config as ih26m
 
 
 def get_config() -> ConfigDict:
-    """The paper's network, narrowed and shallower, at half the picture size."""
+    """The paper's network, narrowed and shallower, at half the image size."""
     config = ih26m()
     config.batch_size = 32
     config.epochs = 16

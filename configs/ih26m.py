@@ -75,7 +75,7 @@ def get_config() -> ConfigDict:
     config.validation.every_epochs = 1
     config.validation.stop_after = 5  # epochs without an improvement; 0: never
     config.validation.improvement = 0.001
-    config.validation.pictures = 8  # the same samples in TensorBoard at each validation; 0: none
+    config.validation.images = 8  # the same samples in TensorBoard at each validation; 0: none
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every_steps = 1000

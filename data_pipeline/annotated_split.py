@@ -1,4 +1,4 @@
-"""A split's annotations without its pictures: for baselines, predictions files and breakdowns."""
+"""A split's annotations without its images: for baselines, predictions files and breakdowns."""
 
 import dataclasses
 import functools
@@ -66,7 +66,7 @@ class AnnotatedSplit:
 
     @functools.cached_property
     def labels(self) -> "Labels":
-        """What the records say of each sample in words."""
+        """Returns each sample's attributes in words, as the records give them."""
         capture, name, camera = (
             np.char.decode(self._table.columns[field][:], "utf-8")
             for field in ("capture", "seq_name", "camera")
@@ -94,8 +94,8 @@ class AnnotatedSplit:
         sample["augmentation"] = np.tile(plain.as_array(), (len(affines), 1))
         return sample
 
-    def picture(self, index: int) -> tuple[np.ndarray, Sample]:
-        """One record's whole picture, RGB, and its numbers without a batch axis."""
+    def image(self, index: int) -> tuple[np.ndarray, Sample]:
+        """One record's whole image, RGB, and its numbers without a batch axis."""
         sample = {name: values[0] for name, values in self.samples([index]).items()}
         return decode_image(self._source[index]["image"]), sample
 

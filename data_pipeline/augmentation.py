@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 
 @dataclasses.dataclass(frozen=True)
 class AugmentationRange:
-    """How far a training sample is varied; the defaults are the reference's.
+    """The limits within which a training sample is varied; the defaults are the reference's.
 
     Scale is 1 + `scale`·clip(N, −1, 1) of the box's side; the rotation
     `rotation_degrees`·clip(N, −2, 2) with `rotation_probability`; each colour channel is multiplied
@@ -33,7 +33,7 @@ NO_AUGMENTATION = AugmentationRange(0.0, 0.0, 0.0, 0.0, 0.0)
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """How one sample is varied."""
+    """The variation of one sample."""
 
     scale: float = 1.0
     rotation_degrees: float = 0.0
@@ -41,7 +41,7 @@ class Augmentation:
     colour: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     def as_array(self) -> Float[np.ndarray, "3"]:
-        """What targets need to know of it: scale, rotation in degrees, flip."""
+        """Returns what targets need to know of it: scale, rotation in degrees, flip."""
         return np.array([self.scale, self.rotation_degrees, self.flip], np.float32)
 
 
@@ -111,11 +111,11 @@ def mirror_first(img2bb: Float[np.ndarray, "2 3"], image_width: int) -> Float[np
 
 @dataclasses.dataclass(frozen=True)
 class Crop:
-    """What the network sees of a picture, and the way back.
+    """The square of an image that the network sees, and the way back into the image.
 
     Attributes:
       image: the crop.
-      affine: from pixels of the picture, mirrored already if it is, to pixels of the crop.
+      affine: from pixels of the image, mirrored already if it is, to pixels of the crop.
     """
 
     image: UInt8[np.ndarray, "input_size input_size 3"]
@@ -124,22 +124,22 @@ class Crop:
     @classmethod
     def of(
         cls,
-        picture: UInt8[np.ndarray, "height width 3"],
+        image: UInt8[np.ndarray, "height width 3"],
         bbox_px: Float[np.ndarray, "4"],
         input_size: int,
         augmentation: Augmentation | None = None,
     ) -> "Crop":
-        """Cuts a square box out of a picture, varied where an augmentation is given."""
+        """Cuts a square box out of an image, varied where an augmentation is given."""
         augmentation = augmentation or Augmentation()
-        affine = image_to_crop(bbox_px, picture.shape[1], augmentation, input_size)
-        return cls(crop(picture, affine, augmentation, input_size), affine)
+        affine = image_to_crop(bbox_px, image.shape[1], augmentation, input_size)
+        return cls(crop(image, affine, augmentation, input_size), affine)
 
     @property
     def scale(self) -> float:
-        """Pixels of the crop per pixel of the picture."""
+        """Pixels of the crop per pixel of the image."""
         return float(np.hypot(*self.affine[:, 0]))
 
-    def to_picture(self, points_px: Float[np.ndarray, "*n 2"]) -> Float[np.ndarray, "*n 2"]:
-        """Points of the crop in pixels of the picture (of the mirrored one, where it was)."""
+    def to_image(self, points_px: Float[np.ndarray, "*n 2"]) -> Float[np.ndarray, "*n 2"]:
+        """Points of the crop in pixels of the image (of the mirrored one, where it was)."""
         inverse = cv2.invertAffineTransform(np.asarray(self.affine, np.float64))
         return points_px @ inverse[:, :2].T + inverse[:, 2]

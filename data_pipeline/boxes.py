@@ -44,7 +44,7 @@ def joint_boxes(
 def meets_image(
     boxes_px: Float[np.ndarray, "N 4"], image_size_px: Float[np.ndarray, "N 2"]
 ) -> Bool[np.ndarray, "N"]:
-    """Whether a box has an area and any of it lies in the image."""
+    """Returns whether a box has an area and any of it lies in the image."""
     low = np.maximum(boxes_px[:, :2], 0)
     high = np.minimum(boxes_px[:, :2] + boxes_px[:, 2:], np.asarray(image_size_px) - 1)
     return (high > low).all(axis=-1)

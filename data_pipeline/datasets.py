@@ -53,8 +53,8 @@ def find_dataset(data_dir: str | Path, name: str) -> Path:
     )
 
 
-def dataset_facts(data_dir: str | Path, names: str | Iterable[str]) -> dict[str, Any]:
-    """What tells a built dataset, or each of several, from another: version and splits.
+def dataset_versions(data_dir: str | Path, names: str | Iterable[str]) -> dict[str, Any]:
+    """Returns what tells a built dataset, or each of several, from another: version and splits.
 
     Args:
       data_dir: where the TFDS datasets lie.
@@ -63,7 +63,7 @@ def dataset_facts(data_dir: str | Path, names: str | Iterable[str]) -> dict[str,
     Raises:
       DataError: see `find_dataset`.
     """
-    facts = {}
+    versions = {}
     for name in [names] if isinstance(names, str) else names:
         folder = find_dataset(data_dir, name.partition(":")[0])
         info = json.loads((folder / "dataset_info.json").read_text())
@@ -74,8 +74,8 @@ def dataset_facts(data_dir: str | Path, names: str | Iterable[str]) -> dict[str,
             }
             for split in info["splits"]
         }
-        facts[name] = {"version": info["version"], **splits}
-    return facts
+        versions[name] = {"version": info["version"], **splits}
+    return versions
 
 
 class RecordSource:

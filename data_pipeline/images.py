@@ -56,12 +56,12 @@ def decode_image(data: bytes) -> UInt8[np.ndarray, "height width 3"]:
 
 
 def read_photograph(path: Path) -> UInt8[np.ndarray, "height width 3"]:
-    """RGB pixels of any picture file, turned upright as its EXIF data say; of several the first.
+    """RGB pixels of any image file, turned upright as its EXIF data say; of several the first.
 
-    Grey pictures, palettes, CMYK and 16 bits a channel become 8-bit RGB; transparency is dropped.
+    Grey images, palettes, CMYK and 16 bits a channel become 8-bit RGB; transparency is dropped.
 
     Raises:
-      BadImageError: the file is missing, cut short, no picture, or too large to be one.
+      BadImageError: the file is missing, cut short, no image, or too large to be one.
     """
     try:
         with warnings.catch_warnings(), Image.open(path) as file:
@@ -71,9 +71,9 @@ def read_photograph(path: Path) -> UInt8[np.ndarray, "height width 3"]:
                 return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
             return np.asarray(image.convert("RGB"))
     except FileNotFoundError:
-        raise BadImageError(f"{path}: no such picture") from None
+        raise BadImageError(f"{path}: no such image") from None
     except Image.UnidentifiedImageError:
-        raise BadImageError(f"{path}: not a picture (JPEG, PNG, WebP, …)") from None
+        raise BadImageError(f"{path}: not an image (JPEG, PNG, WebP, …)") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadImageError(f"{path}: cannot be read whole ({error})") from None
 

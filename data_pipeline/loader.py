@@ -41,7 +41,7 @@ is filled up.
 
 @dataclasses.dataclass(frozen=True)
 class LoaderOptions:
-    """How a host reads; none of it changes the batches.
+    """Options of how a host reads; none of them changes the batches.
 
     With no worker process, `threads` of this process prepare `ahead` batches: enough where the
     training step leaves a core free, since decoding and warping hold no lock. Otherwise
@@ -93,7 +93,7 @@ class BatchLoader(Iterator[Batch]):
         return batch
 
     def get_state(self) -> dict[str, Any]:
-        """What `set_state` needs to go on from here; JSON-compatible, the same on all hosts."""
+        """Returns what `set_state` needs to go on from here: plain JSON, the same on all hosts."""
         return {"next_sample": self._next_sample, **self._identity}
 
     def set_state(self, state: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What one record of a dataset holds, and a split's records as compact columns."""
+"""Records: the fields that a dataset's record holds, and a split's records as compact columns."""
 
 import dataclasses
 import json
@@ -169,22 +169,22 @@ class RecordTable:
                 np.save(folder / f"{name}.values.npy", column.values)
             else:
                 np.save(folder / f"{name}.npy", column)
-        facts = {"image_dir": str(self.image_dir), "columns": list(self.columns)}
-        (folder / "table.json").write_text(json.dumps(facts))
+        metadata = {"image_dir": str(self.image_dir), "columns": list(self.columns)}
+        (folder / "table.json").write_text(json.dumps(metadata))
 
     @staticmethod
     def load(folder: Path) -> "RecordTable":
         """Maps a saved table into memory, so that processes share it."""
-        facts = json.loads((folder / "table.json").read_text())
+        metadata = json.loads((folder / "table.json").read_text())
         columns: dict[str, Column] = {}
-        for name in facts["columns"]:
+        for name in metadata["columns"]:
             column = _mapped(folder / f"{name}.npy")
             values = folder / f"{name}.values.npy"
             if values.exists():
                 columns[name] = Lookup(column, _mapped(values))
             else:
                 columns[name] = column
-        return RecordTable(Path(facts["image_dir"]), columns)
+        return RecordTable(Path(metadata["image_dir"]), columns)
 
 
 def _mapped(path: Path) -> np.ndarray:

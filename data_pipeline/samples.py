@@ -23,7 +23,7 @@ from data_pipeline.records import TEXT_FIELDS
 
 @dataclasses.dataclass(frozen=True)
 class SampleRef:
-    """Where a sample comes from."""
+    """The place that a sample is read from."""
 
     source: int
     epoch: int

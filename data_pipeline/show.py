@@ -55,14 +55,14 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--count", type=at_least(1), default=12, help="samples on the page")
     parser.add_argument("--seed", type=at_least(0), default=0, help="of the choice of samples")
-    parser.add_argument("--out", type=Path, help="picture to write; default: <dataset>_<split>.jpg")
+    parser.add_argument("--out", type=Path, help="image to write; default: <dataset>_<split>.jpg")
     options = parser.parse_args(arguments)
     path = options.out or Path(f"{options.dataset.replace('/', '_')}_{options.split}.jpg")
     try:
         source = RecordSource(find_dataset(options.data_dir, options.dataset), options.split)
         hands = load_hands(options.mano_dir)
         chosen = np.random.default_rng(options.seed).permutation(len(source))[: options.count]
-        _write_picture(path, draw_page([source[int(i)] for i in chosen], hands))
+        _write_image(path, draw_page([source[int(i)] for i in chosen], hands))
     except (DataError, HandFileError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -109,7 +109,7 @@ def hand_vertices_m(
 
 
 class Joints(NamedTuple):
-    """Where the joints of both hands, or of one, are in the image; which are known and visible."""
+    """The joints of both hands, or of one, in the image, and which are known and visible."""
 
     pixels: Float[np.ndarray, "*hands 21 2"]
     known: Bool[np.ndarray, "*hands 21"]
@@ -138,12 +138,12 @@ def _project(record: Mapping[str, Any], points_cam: np.ndarray) -> np.ndarray:
     return points_cam[..., :2] / depth * record["focal_px"] + record["princpt_px"]
 
 
-def _write_picture(path: Path, picture: UInt8[np.ndarray, "height width 3"]) -> None:
+def _write_image(path: Path, image: UInt8[np.ndarray, "height width 3"]) -> None:
     if not cv2.haveImageWriter(str(path)):
-        raise DataError(f"{path}: no picture format has this ending. Take .jpg or .png.")
+        raise DataError(f"{path}: no image format has this ending. Take .jpg or .png.")
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
-        temporary.write_bytes(cv2.imencode(path.suffix, picture[..., ::-1])[1].tobytes())
+        temporary.write_bytes(cv2.imencode(path.suffix, image[..., ::-1])[1].tobytes())
 
 
 def _draw_tile(
@@ -166,8 +166,8 @@ def _draw_tile(
     for hand in range(2):
         pixels, known, visible = (values[hand] for values in joints)
         draw_skeleton(annotated, pixels, known, HAND_COLOURS[hand], seen=visible)
-    pictures = [annotated, projected] if meshes else [annotated]
-    tile = np.vstack([*map(_at_width, pictures), _caption(record, fitted)])
+    images = [annotated, projected] if meshes else [annotated]
+    tile = np.vstack([*map(_at_width, images), _caption(record, fitted)])
     return np.pad(tile, ((2, 2), (2, 2), (0, 0)))
 
 

@@ -1,4 +1,4 @@
-"""Two interacting hands in 3D from one RGB picture: the ER network in JAX.
+"""Two interacting hands in 3D from one RGB image: the ER network in JAX.
 
 A folder imports only from those before it: utils, mano, rendering, (data_pipeline,) models,
 supervision, inference, evaluation, training, report, commands.

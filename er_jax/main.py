@@ -38,9 +38,9 @@ PREDICTIONS = flags.DEFINE_string(
     "predictions", None, "with --mode=eval: file to write the network's predictions to"
 )
 IMAGES = flags.DEFINE_multi_string(
-    "images", [], "a picture to predict, as often as wanted; or name them without a flag"
+    "images", [], "an image to predict, as often as wanted; or name them without a flag"
 )
-BOX = flags.DEFINE_multi_string("box", [], "x,y,w,h in pixels around both hands, one a picture")
+BOX = flags.DEFINE_multi_string("box", [], "x,y,w,h in pixels around both hands, one an image")
 VISUALIZE = flags.DEFINE_bool(
     "visualize", False, "also draw heatmaps and attention of each prediction"
 )
@@ -98,9 +98,9 @@ def run(argv: list[str]) -> None:
         case "predict" if first:
             boxes = [_numbers("--box", box) for box in BOX.value] or None
             output = Path(OUTPUT.value) if OUTPUT.value else workdir / "predictions"
-            pictures = [Path(name) for name in [*IMAGES.value, *argv[1:]]]
+            images = [Path(name) for name in [*IMAGES.value, *argv[1:]]]
             predict.run_prediction(
-                config, workdir, pictures, boxes, output, step=STEP.value, visualize=VISUALIZE.value
+                config, workdir, images, boxes, output, step=STEP.value, visualize=VISUALIZE.value
             )
         case "export" if first:
             output = Path(OUTPUT.value) if OUTPUT.value else workdir / "export"

@@ -26,7 +26,7 @@ def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def raw_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A raw stand-in dataset of a few pictures."""
+    """A raw stand-in dataset of a few images."""
     folder = tmp_path_factory.mktemp("raw")
     write_dataset(folder, Settings(train=24, val=6, test=8), workers=1)
     return folder

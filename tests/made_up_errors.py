@@ -6,7 +6,7 @@ from data_pipeline.annotated_split import Labels
 from er_jax.evaluation.results import evaluated
 from er_jax.evaluation.types import PROTOCOLS, HandErrors, SampleAttributes, SampleErrors
 
-FACTS = {"dataset": "made up", "split": "test", "hand_model_sha256": "0"}
+PROVENANCE = {"dataset": "made up", "split": "test", "hand_model_sha256": "0"}
 
 
 def made_up(name="method", count=60, seed=0, worse_mm=0.0, sequences=12):
@@ -55,4 +55,4 @@ def made_up(name="method", count=60, seed=0, worse_mm=0.0, sequences=12):
         names[sequence[order]],
         np.full(count, "rootnet"),
     )
-    return evaluated(name, errors, labels, FACTS)
+    return evaluated(name, errors, labels, PROVENANCE)

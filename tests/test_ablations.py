@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from made_up_errors import FACTS, made_up
+from made_up_errors import PROVENANCE, made_up
 from ml_collections import ConfigDict
 from scipy import stats
 
@@ -22,7 +22,7 @@ def trained(variant, seed, *, worse_mm=0.0, luck_mm=0.0, steps=100):
     """A made-up run: the same samples, and luck that alternates with the seed."""
     luck = luck_mm * (-1) ** seed * VARIANTS.index(variant)
     run = made_up(variant, count=200, worse_mm=worse_mm + luck)
-    facts = {**FACTS, "checkpoint_step": steps, "parameters": 1000, "hand_model": "stand-in"}
+    facts = {**PROVENANCE, "checkpoint_step": steps, "parameters": 1000, "hand_model": "stand-in"}
     return dataclasses.replace(run, provenance={**run.provenance, **facts})
 
 

@@ -1,4 +1,4 @@
-"""A split's annotations, read without its pictures, are those of its records."""
+"""A split's annotations, read without its images, are those of its records."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def test_images_left_out_are_left_out_here_too(tmp_path):
     assert_is_what_the_loader_gives(split)
 
 
-def test_labels_and_pictures(data_dir):
+def test_labels_and_images(data_dir):
     split = AnnotatedSplit(data_dir, "interhand26m", "test")
     source = RecordSource(split.folder, "test")
     for index in range(len(source)):
@@ -58,7 +58,7 @@ def test_labels_and_pictures(data_dir):
         sequence = f"{record['capture'].decode()}/{record['seq_name'].decode()}"
         assert labels.sequence[index] == sequence
         assert labels.box_source[index] == BOX_SOURCES[record["bbox_source"]]
-    image, sample = split.picture(3)
+    image, sample = split.image(3)
     assert sample["annotation_id"] == split.sample_ids[3]
     assert image.shape[1::-1] == tuple(sample["image_size_px"])
 

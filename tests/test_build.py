@@ -199,10 +199,10 @@ def test_bad_images_are_named_and_counted_up_to_a_limit(tree_dir, tmp_path, caps
     assert "--max_bad_images" in error
 
     folder = run(raw_dir, tmp_path / "data", "--max_bad_images=1")
-    facts = report_of(folder)["splits"]["train"]
-    assert facts["counts"]["records"] == 23
-    assert facts["counts"]["dropped: bad image"] == 1
-    assert message in facts["bad_images"][0]
+    report = report_of(folder)["splits"]["train"]
+    assert report["counts"]["records"] == 23
+    assert report["counts"]["dropped: bad image"] == 1
+    assert message in report["bad_images"][0]
     assert f"image20003.jpg: {message}" in capsys.readouterr().out
 
 

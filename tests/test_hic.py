@@ -169,7 +169,7 @@ def test_its_samples_train_by_their_meshes_alone(hic_raw, tmp_path):
     np.testing.assert_array_equal(np.abs(slopes["joints"]).sum(axis=(2, 3)) > 0, given)
 
 
-def test_a_picture_cut_short(hic_raw, tmp_path, capsys):
+def test_a_image_cut_short(hic_raw, tmp_path, capsys):
     path = hic_raw / "02/rgb/00000.png"
     path.write_bytes(path.read_bytes()[:-100])
     assert build.main(["hic", f"--raw_dir={hic_raw}", f"--data_dir={tmp_path}"]) == 1

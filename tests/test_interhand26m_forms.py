@@ -250,7 +250,7 @@ def test_no_val(tmp_path, capsys):
 
 
 def encoded(kind: str) -> bytes:
-    """A picture of `jpeg(3)` as a file of another kind of JPEG."""
+    """An image of `jpeg(3)` as a file of another kind of JPEG."""
     pixels = simplejpeg.decode_jpeg(jpeg(3))
     bgr = pixels[..., ::-1]
     if kind == "grey":

@@ -31,7 +31,7 @@ def config_of(data_dir):
 
 
 def splits_seen(data_dir, batches):
-    """The split of each sample; the pictures of two splits differ."""
+    """The split of each sample; the images of two splits differ."""
     known = {}
     for split in ("train", "test"):
         source = RecordSource(find_dataset(data_dir, "interhand26m"), split)

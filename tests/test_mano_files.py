@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from official_files import official_pickle, write_official_folder
 
-from er_jax.mano import HandFileError, convert, hand_model_facts, load_hands, mano_forward
+from er_jax.mano import HandFileError, convert, hand_model_identity, load_hands, mano_forward
 from er_jax.mano.files import (
     INTEGER_KEYS,
     SHAPES,
@@ -137,7 +137,7 @@ def test_converted_files_give_the_same_hands(tmp_path, capsys):
         mano_forward(after, np.ones((2, 10)), pose).vertices,
         mano_forward(before, np.ones((2, 10)), pose).vertices,
     )
-    assert hand_model_facts(after) == hand_model_facts(before)
+    assert hand_model_identity(after) == hand_model_identity(before)
 
 
 def test_memory_layout_does_not_change_the_fingerprint():
@@ -164,12 +164,12 @@ def test_a_change_of_any_value_changes_the_fingerprint(key):
 def test_the_fingerprint_is_the_same_on_every_machine():
     """With another one, runs begun elsewhere or before could not go on."""
     hands = load_hands(None)
-    assert hand_model_facts(hands) == {
+    assert hand_model_identity(hands) == {
         "hand_model": "stand-in",
         "hand_model_sha256": "85eb121aeba6e54e46402cb567931e5f910083b162001fc76393426d1feb6676",
     }
     otherwise_rounded = dataclasses.replace(hands, rest_joints=hands.rest_joints * (1 + 1e-6))
-    assert hand_model_facts(otherwise_rounded) == hand_model_facts(hands)
+    assert hand_model_identity(otherwise_rounded) == hand_model_identity(hands)
 
 
 def test_conversion_of_the_same_files_gives_the_same_bytes(tmp_path):

@@ -12,23 +12,19 @@ import pytest
 from er_jax.evaluation.metrics import ReconstructedMeshes, sample_errors
 from er_jax.evaluation.summary import collect, select, summarize
 from er_jax.mano import HAND21, INTERHAND21, joint_order, joints_from_vertices, load_hands
+from er_jax.supervision.targets import Targets
 
 SHARED = Path(__file__).parents[2] / "shared"
 HAND_TYPES = ("right", "left", "interacting")
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Truth:
-    joint_cam: jax.Array
-    joint_img: jax.Array
-    joint_valid: jax.Array
-    joint_trunc: jax.Array
-    mano_mesh_cam: jax.Array
-    mano_joint_cam: jax.Array
-    mano_hand_valid: jax.Array
-    rel_trans: jax.Array
-    rel_trans_valid: jax.Array
+def truth_of(**fields) -> Targets:
+    """Targets of which the metrics' fields alone are given; the others hold nothing to compare."""
+    others = {
+        field.name: np.full(len(fields["rel_trans"]), np.nan)
+        for field in dataclasses.fields(Targets)
+    }
+    return Targets(**{**others, **fields})
 
 
 @jax.jit
@@ -67,7 +63,7 @@ def reference(expected):
     prediction = ReconstructedMeshes(
         vertices, joints_from_vertices(hands, vertices), inputs["pred_rel_trans"]
     )
-    truth = Truth(
+    truth = truth_of(
         joint_cam=joint_cam,
         joint_img=joint_cam,
         joint_valid=joint_trunc,
@@ -128,7 +124,7 @@ def samples(count=20, noise=0.01):
     mesh = rng.normal(0, 0.05, (count, 2, 778, 3)).astype(np.float32)
     joints = mesh[:, :, :21]
     rel_trans = rng.normal(0, 0.1, (count, 3)).astype(np.float32)
-    truth = Truth(
+    truth = truth_of(
         joint_cam=joints,
         joint_img=rng.uniform(0, 8, joints.shape).astype(np.float32),
         joint_valid=np.broadcast_to(present[..., None], (count, 2, 21)),

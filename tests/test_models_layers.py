@@ -14,7 +14,6 @@ from er_jax.models.convolution import (
     LAYOUT,
     convolve,
     convolve_depthwise,
-    convolve_stem,
     max_pool,
 )
 from er_jax.models.layers import BatchNorm, gelu
@@ -61,7 +60,12 @@ def output_and_gradients(function, *arguments):
         ),
         (convolve, lambda x, k: xla_convolution(x, k, 1, 1), (2, 6, 9, 5), (3, 3, 5, 3)),
         (convolve, lambda x, k: xla_convolution(x, k, 1, 2), (2, 6, 9, 5), (5, 5, 5, 3)),
-        (convolve_stem, lambda x, k: xla_convolution(x, k, 2, 3), (2, 12, 8, 3), (7, 7, 3, 5)),
+        (
+            lambda x, k: convolve(x, k, 2),
+            lambda x, k: xla_convolution(x, k, 2, 3),
+            (2, 12, 8, 3),
+            (7, 7, 3, 5),
+        ),
         (
             convolve_depthwise,
             lambda x, k: xla_convolution(x, k, 1, 1, 6),
@@ -75,7 +79,7 @@ def output_and_gradients(function, *arguments):
             (3, 3, 1, 6),
         ),
     ],
-    ids=["pointwise", "strided 3×3", "3×3", "5×5", "stem", "depthwise", "strided depthwise"],
+    ids=["pointwise", "strided 3×3", "3×3", "5×5", "strided 7×7", "depthwise", "strided depthwise"],
 )
 def test_convolution_and_gradients_equal_xla(form, reference, image_shape, kernel_shape):
     image, kernel = normal(0, *image_shape), normal(1, *kernel_shape)

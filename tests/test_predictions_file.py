@@ -13,7 +13,7 @@ from er_jax.evaluation.predictors import evaluate_predictors, file_predictor
 from er_jax.evaluation.summary import summarize
 from er_jax.mano import load_hands
 
-FACTS = {"method": "exact"}
+METADATA = {"method": "exact"}
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,9 @@ def parameters_of(arrays):
 def test_the_truth_has_no_error(kind, exact, split, hands, tmp_path):
     ids, arrays = exact
     path = tmp_path / "exact.npz"
-    write_predictions(path, ids[::-1], {k: v[::-1] for k, v in kind(arrays).items()}, facts=FACTS)
+    write_predictions(
+        path, ids[::-1], {k: v[::-1] for k, v in kind(arrays).items()}, metadata=METADATA
+    )
     method = file_predictor(read_predictions(path), split, hands)
     (result,) = evaluate_predictors([method], split, hands)
     assert result.name == "exact"
@@ -58,7 +60,7 @@ def test_relative_translation_follows_from_translations(exact, split, hands, tmp
     ids, arrays = exact
     parameters = parameters_of(arrays)
     without = {name: parameters[name] for name in ("betas", "pose")}
-    write_predictions(tmp_path / "bare.npz", ids, without, facts=FACTS)
+    write_predictions(tmp_path / "bare.npz", ids, without, metadata=METADATA)
     bare = read_predictions(tmp_path / "bare.npz")
     assert not bare.has_rel_trans
     (result,) = evaluate_predictors([file_predictor(bare, split, hands)], split, hands)
@@ -77,7 +79,7 @@ def test_relative_translation_follows_from_translations(exact, split, hands, tmp
 
 def test_a_folder_of_arrays_is_the_same_file(exact, hands, tmp_path):
     ids, arrays = exact
-    write_predictions(tmp_path / "one.npz", ids, meshes_of(arrays), facts=FACTS)
+    write_predictions(tmp_path / "one.npz", ids, meshes_of(arrays), metadata=METADATA)
     folder = tmp_path / "many"
     folder.mkdir()
     with np.load(tmp_path / "one.npz") as file:
@@ -85,7 +87,7 @@ def test_a_folder_of_arrays_is_the_same_file(exact, hands, tmp_path):
             np.save(folder / f"{name}.npy", file[name])
     one, many = read_predictions(tmp_path / "one.npz"), read_predictions(folder)
     rows = np.array([3, 0])
-    assert many.facts == one.facts
+    assert many.metadata == one.metadata
     jax.tree.map(
         np.testing.assert_array_equal, one.reconstruct(hands, rows), many.reconstruct(hands, rows)
     )
@@ -94,11 +96,15 @@ def test_a_folder_of_arrays_is_the_same_file(exact, hands, tmp_path):
 def test_the_mean_pose_may_be_in_the_pose(exact, hands, tmp_path):
     ids, arrays = exact
     parameters = parameters_of(arrays)
-    write_predictions(tmp_path / "a.npz", ids, parameters, facts=FACTS)
+    write_predictions(tmp_path / "a.npz", ids, parameters, metadata=METADATA)
     full = parameters["pose"].copy()
     full[..., 3:] += np.asarray(hands.mean_pose)
     write_predictions(
-        tmp_path / "b.npz", ids, {**parameters, "pose": full}, facts=FACTS, pose_includes_mean=True
+        tmp_path / "b.npz",
+        ids,
+        {**parameters, "pose": full},
+        metadata=METADATA,
+        pose_includes_mean=True,
     )
     rows = np.arange(len(ids))
     a, b = (
@@ -145,7 +151,7 @@ def test_what_cannot_be_meant_is_said(case, exact, split, hands, tmp_path):
     kind, change, message = MISREAD[case]
     ids, arrays = exact
     changed = {k: np.asarray(v, np.float32) for k, v in change(kind(arrays)).items()}
-    write_predictions(tmp_path / "wrong.npz", ids, changed, facts=FACTS)
+    write_predictions(tmp_path / "wrong.npz", ids, changed, metadata=METADATA)
     with pytest.raises(PredictionsError, match=f"wrong.npz.*{message}"):
         file_predictor(read_predictions(tmp_path / "wrong.npz"), split, hands)
 
@@ -155,7 +161,7 @@ def test_poor_predictions_are_evaluated_all_the_same(exact, split, hands, tmp_pa
     ids, arrays = exact
     rng = np.random.default_rng(1)
     poor = {k: v + rng.normal(0, 0.3, v.shape) for k, v in parameters_of(arrays).items()}
-    write_predictions(tmp_path / "poor.npz", ids, poor, facts=FACTS)
+    write_predictions(tmp_path / "poor.npz", ids, poor, metadata=METADATA)
     method = file_predictor(read_predictions(tmp_path / "poor.npz"), split, hands)
     (result,) = evaluate_predictors([method], split, hands)
     assert summarize(result.errors)["wrist_aligned"]["MPVPE"]["all"]["value"] > 5
@@ -164,7 +170,7 @@ def test_poor_predictions_are_evaluated_all_the_same(exact, split, hands, tmp_pa
 def test_missing_samples_are_named(exact, split, hands, tmp_path):
     ids, arrays = exact
     some = {k: v[2:] for k, v in meshes_of(arrays).items()}
-    write_predictions(tmp_path / "some.npz", ids[2:], some, facts=FACTS)
+    write_predictions(tmp_path / "some.npz", ids[2:], some, metadata=METADATA)
     predictions = read_predictions(tmp_path / "some.npz")
     with pytest.raises(PredictionsError, match="no prediction for 2 samples") as error:
         file_predictor(predictions, split, hands)
@@ -177,11 +183,11 @@ def test_unknown_content_is_refused(exact, tmp_path):
     meshes = meshes_of(arrays)
     twice = np.where(np.arange(len(ids)) == 1, ids[0], ids)
     with pytest.raises(PredictionsError, match=f"more than once, such as {ids[0]}"):
-        write_predictions(path, twice, meshes, facts=FACTS)
+        write_predictions(path, twice, meshes, metadata=METADATA)
     with pytest.raises(PredictionsError, match="either `vertices`, or `betas` and `pose`"):
-        write_predictions(path, ids, {"rel_trans": arrays["rel_trans"]}, facts=FACTS)
+        write_predictions(path, ids, {"rel_trans": arrays["rel_trans"]}, metadata=METADATA)
     with pytest.raises(PredictionsError, match=r"`vertices` is float32 \(8, 2, 777, 3\)"):
-        write_predictions(path, ids, {"vertices": arrays["vertices"][:, :, 1:]}, facts=FACTS)
+        write_predictions(path, ids, {"vertices": arrays["vertices"][:, :, 1:]}, metadata=METADATA)
     assert not list(tmp_path.iterdir())
     np.savez(path, sample_id=ids, **meshes)
     with pytest.raises(PredictionsError, match="`format` is 'none'"):

@@ -63,7 +63,7 @@ def test_mask_has_the_projected_area(camera, refine):
         np.linalg.norm(a - b) for a, b in ((first, second), (second, third), (third, first))
     )
     rendering = render_meshes(BLACK, [mesh], camera, light=EVEN, refine=refine)
-    # What the outline crosses is painted: half a point of the doubled picture outwards.
+    # What the outline crosses is painted: half a point of the doubled image outwards.
     assert 0 <= (rendering.labels == 0).sum() - area < 0.4 * outline
     assert 0 <= rendering.image[..., 0].sum() / 255 - area < 0.4 * outline
     assert not rendering.image[..., 1:].any()
@@ -175,14 +175,14 @@ def test_a_mesh_casts_its_shadow():
     )
     wall = Mesh(points, faces.reshape(-1, 3), (0.8, 0.8, 0.8))
     ball = sphere((-0.15, 0, 1.0), 0.04)
-    pictures = [
+    images = [
         render_meshes(BLACK, [wall, ball], CAMERA, light=Light((0.2, 0, 0.2), shadow=s)).image
         for s in (0.0, 1.0)
     ]
     # The light travels right and away alike: the ball's shadow lies 0.2 m to its right.
     column = round(CAMERA.project(np.array([0.05, 0, 1.2]))[0])
-    assert pictures[1][60, column].mean() < 0.6 * pictures[0][60, column].mean()
-    np.testing.assert_allclose(pictures[1][60, 125], pictures[0][60, 125], atol=2)
+    assert images[1][60, column].mean() < 0.6 * images[0][60, column].mean()
+    np.testing.assert_allclose(images[1][60, 125], images[0][60, 125], atol=2)
 
 
 def test_refinement_rounds_a_ball():

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 from exported import exported_truth
-from made_up_errors import FACTS, made_up
+from made_up_errors import PROVENANCE, made_up
 
 from data_pipeline.annotated_split import AnnotatedSplit, Labels
 from er_jax.commands.compare import report_on
@@ -37,7 +37,7 @@ def test_labels_come_into_the_order_of_the_errors():
     assert predictor.provenance["samples"] == 60
     stranger = Labels(*(column[:-1] for column in vars(predictor.labels).values()))
     with pytest.raises(ValueError, match=str(predictor.sample_id[-1])):
-        evaluated("method", predictor.errors, stranger, FACTS)
+        evaluated("method", predictor.errors, stranger, PROVENANCE)
 
 
 def test_errors_files_give_back_what_was_saved(tmp_path):
@@ -128,11 +128,11 @@ def test_intervals_hold_the_true_value_about_as_often_as_they_say():
 def test_only_common_samples_are_paired_and_only_of_one_dataset():
     a, b = made_up("a"), made_up("b")
     part = select(b.errors, np.arange(40)[::-1])
-    short = evaluated("b", part, b.labels, FACTS)
+    short = evaluated("b", part, b.labels, PROVENANCE)
     first, second = paired([a, short])
     np.testing.assert_array_equal(first.sample_id, second.sample_id)
     assert set(first.sample_id) == set(short.sample_id)
-    other = evaluated("c", b.errors, b.labels, {**FACTS, "split": "val"})
+    other = evaluated("c", b.errors, b.labels, {**PROVENANCE, "split": "val"})
     with pytest.raises(ValueError, match="their split differs"):
         paired([a, other])
 
@@ -172,13 +172,13 @@ class Page(html.parser.HTMLParser):
 
     def __init__(self):
         super().__init__()
-        self.open, self.pictures = [], 0
+        self.open, self.images = [], 0
 
     def handle_starttag(self, tag, attributes):
         for name, value in attributes:
             if name in ("src", "href", "xlink:href"):
                 assert value.startswith(("data:", "#")), value
-        self.pictures += tag == "img"
+        self.images += tag == "img"
         if tag not in self.void:
             self.open.append(tag)
 
@@ -192,11 +192,11 @@ class Page(html.parser.HTMLParser):
             assert self.open.pop() == tag
 
 
-def test_reports_without_some_subsets_or_pictures(hands, tmp_path):
+def test_reports_without_some_subsets_or_images(hands, tmp_path):
     """A dataset of single hands has no interacting sample and no relative translation."""
     predictor = made_up("<a> & b")
     single = select(predictor.errors, np.asarray(predictor.errors.attributes.hand_type) != 2)
-    predictor = evaluated(predictor.name, single, predictor.labels, FACTS)
+    predictor = evaluated(predictor.name, single, predictor.labels, PROVENANCE)
     page = write_report(tmp_path, "A & B", [predictor], hands=hands)
     parser = Page()
     parser.feed(page.read_text())
@@ -217,7 +217,7 @@ def files(data_dir, hands, tmp_path_factory):
     for name, noise in [("good", 0.05), ("poor", 0.4)]:
         pose = arrays["pose"] + rng.normal(0, noise, arrays["pose"].shape)
         content = {"betas": arrays["betas"], "pose": pose, "rel_trans": arrays["rel_trans"]}
-        write_predictions(folder / f"{name}.npz", ids, content, facts={"method": name})
+        write_predictions(folder / f"{name}.npz", ids, content, metadata={"method": name})
     return folder
 
 
@@ -229,7 +229,7 @@ def test_report_on_predictions_and_baselines(data_dir, files, hands, tmp_path):
     parser = Page()
     parser.feed(page.read_text())
     assert not parser.open
-    assert parser.pictures >= 3
+    assert parser.images >= 3
     assert not re.search(r"\bnan\b", page.read_text(), re.IGNORECASE)
     numbers = json.loads((page.parent / "numbers.json").read_text())
     assert list(numbers["results"]) == ["good", "poor", "rest pose", "mean pose and shape"]

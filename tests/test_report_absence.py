@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 from exported import exported_truth
-from made_up_errors import FACTS, made_up
+from made_up_errors import PROVENANCE, made_up
 
 from data_pipeline.annotated_split import AnnotatedSplit, Labels, Sample
 from er_jax.commands.compare import report_on
@@ -22,7 +22,7 @@ from er_jax.evaluation.results import Evaluated, evaluated
 from er_jax.evaluation.summary import select, summarize
 from er_jax.mano import HandModel, load_hands
 from er_jax.report.charts import breakdown_chart, draw_hands, hand_chart, pck_chart, seeds_chart
-from er_jax.report.pictures import SamplePicture, ranked, sample_pictures
+from er_jax.report.sample_images import SampleImage, ranked, sample_images
 from er_jax.report.tables import markdown_row
 from er_jax.report.write import write_report
 
@@ -84,13 +84,13 @@ def test_nothing_of_a_stranger_s_file_is_html(hands, tmp_path):
         np.array([f"{HOSTILE} {i % 3}" for i in range(count)]),
         np.array([f"{HOSTILE} {i % 2}" for i in range(count)]),
     )
-    facts = dict.fromkeys(("dataset", "split", "checkpoint_step", "hand_model"), HOSTILE)
-    facts |= {HOSTILE: {HOSTILE: [HOSTILE]}}
-    predictor = evaluated(HOSTILE, predictor.errors, labels, facts)
+    metadata = dict.fromkeys(("dataset", "split", "checkpoint_step", "hand_model"), HOSTILE)
+    metadata |= {HOSTILE: {HOSTILE: [HOSTILE]}}
+    predictor = evaluated(HOSTILE, predictor.errors, labels, metadata)
     other = named(predictor, f"--><img src=x> {HOSTILE}")
-    picture = SamplePicture(HOSTILE, HOSTILE, b"jpeg")
+    image = SampleImage(HOSTILE, HOSTILE, b"jpeg")
     page = write_report(
-        tmp_path, HOSTILE, [predictor, other], hands=hands, baselines=(), pictures=[picture]
+        tmp_path, HOSTILE, [predictor, other], hands=hands, baselines=(), images=[image]
     )
     text = page.read_text()
     assert "&lt;script&gt;" in text
@@ -155,7 +155,7 @@ def test_what_is_left_out_is_said(hands, tmp_path):
     predictor = made_up(count=1)
     alone = page_of(tmp_path, hands, predictor)
     assert "No baseline was evaluated" in alone
-    assert "There are no pictures" in alone
+    assert "There are no images" in alone
     assert "there are no groups to compare" in alone
     assert "Comparison" not in alone
     beside = page_of(tmp_path, hands, predictor, baselines=[made_up("rest", count=1)])
@@ -164,10 +164,12 @@ def test_what_is_left_out_is_said(hands, tmp_path):
 
 def test_of_no_sample_at_all(hands, tmp_path):
     predictor = made_up()
-    nothing = evaluated("none", select(predictor.errors, np.arange(0)), predictor.labels, FACTS)
+    nothing = evaluated(
+        "none", select(predictor.errors, np.arange(0)), predictor.labels, PROVENANCE
+    )
     assert "0 samples" in page_of(tmp_path, hands, nothing)
     assert [len(part) for part in ranked(nothing)[1:]] == [0, 0]
-    assert sample_pictures(nothing, Records(), hands, reconstruct=None) == []
+    assert sample_images(nothing, Records(), hands, reconstruct=None) == []
 
 
 class Records:
@@ -231,8 +233,8 @@ class WithoutFits(AnnotatedSplit):
     def __iter__(self) -> Iterator[Sample]:
         return map(self._bare, super().__iter__())
 
-    def picture(self, index: int) -> tuple[np.ndarray, Sample]:
-        image, sample = super().picture(index)
+    def image(self, index: int) -> tuple[np.ndarray, Sample]:
+        image, sample = super().image(index)
         return image, self._bare(sample)
 
     def _bare(self, sample: Sample) -> Sample:
@@ -251,7 +253,7 @@ def test_predictions_on_a_split_without_fits(data_dir, hands, tmp_path, kind):
     data_dir = shutil.copytree(data_dir, tmp_path / "datasets", ignore=kept)
     ids, arrays = exported_truth(AnnotatedSplit(data_dir, "interhand26m", "test", 8), hands)
     content = {key: arrays[key] for key in ("betas", "pose", "rel_trans")}
-    write_predictions(tmp_path / "p.npz", ids, content, facts={"method": "m"})
+    write_predictions(tmp_path / "p.npz", ids, content, metadata={"method": "m"})
     split, train = (kind(data_dir, "interhand26m", s, 8) for s in ("test", "train"))
     page = report_on([str(tmp_path / "p.npz")], split, train, hands, tmp_path, trust=True)
     text = " ".join(page.read_text().split())
@@ -259,16 +261,16 @@ def test_predictions_on_a_split_without_fits(data_dir, hands, tmp_path, kind):
     assert list(results) == ["m", "rest pose"]
     assert results["m"]["scale_aligned"]["MPVPE"]["all"] == {"value": None, "count": 0}
     assert ("data:image/jpeg" in text) == (kind is WithoutFits)
-    assert ("There are no pictures" in text) == (kind is WithoutAnything)
+    assert ("There are no images" in text) == (kind is WithoutAnything)
 
 
 def test_facts_that_are_no_json_are_kept_as_words_or_refused(tmp_path):
     arrays = {"vertices": np.zeros((1, 2, 778, 3), np.float32)}
-    facts = {"method": "m", "loss": float("nan")}
-    write_predictions(tmp_path / "p.npz", np.arange(1), arrays, facts=facts)
-    assert read_predictions(tmp_path / "p.npz").facts == {"method": "m", "loss": "NaN"}
+    metadata = {"method": "m", "loss": float("nan")}
+    write_predictions(tmp_path / "p.npz", np.arange(1), arrays, metadata=metadata)
+    assert read_predictions(tmp_path / "p.npz").metadata == {"method": "m", "loss": "NaN"}
     with np.load(tmp_path / "p.npz") as file:
-        content = {**file, "facts": np.array("[1]")}
+        content = {**file, "metadata": np.array("[1]")}
     np.savez(tmp_path / "q.npz", **content)
     with pytest.raises(PredictionsError, match="no JSON object but a list"):
         read_predictions(tmp_path / "q.npz")

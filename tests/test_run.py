@@ -1,4 +1,4 @@
-"""A run from start to pictures on the tiny config: training, stopping, going on, evaluation."""
+"""A run from start to images on the tiny config: training, stopping, going on, evaluation."""
 
 import json
 import os
@@ -38,7 +38,7 @@ from er_jax.mano import load_hands
 from er_jax.mano.stand_in import stand_in_arrays
 from er_jax.models import ERConfig, ERNet
 from er_jax.models.weights.import_export import import_network, named_variables
-from er_jax.report.pictures import PICTURES_EACH
+from er_jax.report.sample_images import IMAGES_EACH
 from er_jax.training.checkpoints import Checkpoints
 from er_jax.training.initial_weights import with_initial_weights
 from er_jax.training.load import load_network, load_trained
@@ -82,7 +82,7 @@ def test_every_step_and_every_validation_is_logged(run):
     assert [entry["step"] for entry in validations] == [steps // 2, steps]
 
 
-def test_tensorboard_has_pictures_of_each_validation_and_the_trace(run):
+def test_tensorboard_has_images_of_each_validation_and_the_trace(run):
     _, workdir = run
     events = b"".join(file.read_bytes() for file in workdir.glob("tensorboard/events*"))
     assert events.count(PNG_SIGNATURE) == 2
@@ -155,7 +155,7 @@ def test_a_run_starts_from_parts_of_another(run):
     trained = load_trained(config, workdir, None).weights
     fresh = create_state(ERConfig.from_dict(config.model), optax.sgd(1.0), seed=1, with_ema=True)
     config.init_from, config.init_parts = str(workdir), ("backbone", "pose.left")
-    state = with_initial_weights(config, fresh)
+    state = started(config, fresh)
     for part, of in (("backbone", trained), ("desim", fresh)):
         assert_equal(state.params[part], of.params[part])
     assert_equal(state.batch_stats["backbone"], trained.batch_stats["backbone"])
@@ -165,7 +165,7 @@ def test_a_run_starts_from_parts_of_another(run):
 
     step = load_trained(config, workdir, None).step
     config.init_from, config.init_parts = str(workdir / "checkpoints" / str(step)), ("",)
-    assert_equal(with_initial_weights(config, fresh).params, trained.params)
+    assert_equal(started(config, fresh).params, trained.params)
 
 
 def test_parts_that_a_checkpoint_does_not_have(run, tmp_path):
@@ -176,14 +176,19 @@ def test_parts_that_a_checkpoint_does_not_have(run, tmp_path):
     net = ERConfig.from_dict(config.model)
     other = jax.eval_shape(lambda: create_state(net, optax.sgd(1.0), seed=1))
     with pytest.raises(ValueError) as error:
-        with_initial_weights(config, other)
+        started(config, other)
     assert "shape: hand_stream.right.bn.scale is (16,), not (32,)" in str(error.value)
     assert "missing: deocc.layers.1." in str(error.value)
     assert "no weight's name begins with 'hands_tream'" in str(error.value)
     assert "backbone" not in str(error.value)
     config.init_from = str(tmp_path)
     with pytest.raises(FileNotFoundError, match="neither a run's folder nor one of its checkpoi"):
-        with_initial_weights(config, other)
+        started(config, other)
+
+
+def started(config, state):
+    net_config = ERConfig.from_dict(config.model)
+    return with_initial_weights(state, net_config, config.init_from, config.init_parts)
 
 
 def assert_equal(ours, theirs):
@@ -212,7 +217,7 @@ def test_evaluation_names_its_numbers_and_draws(run, tmp_path):
 
 
 def test_evaluation_walks_once_over_the_split(run, monkeypatch):
-    """Pictures are read once for all, and those drawn in the report once more; of train none."""
+    """Images are read once for all, and those drawn in the report once more; of train none."""
     config, workdir = run
     read = []
     get = RecordSource.__getitem__
@@ -232,30 +237,30 @@ def test_evaluation_walks_once_over_the_split(run, monkeypatch):
     assert {split for split, _ in counts} == {"test"}
     assert sorted(index for _, index in counts) == list(range(8))
     drawn = sum(counts.values()) - 8
-    assert 0 < drawn <= 3 * PICTURES_EACH
+    assert 0 < drawn <= 3 * IMAGES_EACH
 
 
-def test_a_picture_becomes_meshes_that_agree_with_its_parameters(run, raw_dir, tmp_path):
+def test_a_image_becomes_meshes_that_agree_with_its_parameters(run, raw_dir, tmp_path):
     config, workdir = run
-    picture = sorted((raw_dir / "images/test").rglob("*.jpg"))[0]
-    run_prediction(config, workdir, [picture], [[150, 50, 200, 220]], tmp_path, step=None)
-    content = json.loads((tmp_path / f"{picture.stem}.json").read_text())
+    image = sorted((raw_dir / "images/test").rglob("*.jpg"))[0]
+    run_prediction(config, workdir, [image], [[150, 50, 200, 220]], tmp_path, step=None)
+    content = json.loads((tmp_path / f"{image.stem}.json").read_text())
     hands = load_hands(None)
     offset = np.array(content["left_wrist_minus_right_wrist_m"])
-    scene = trimesh.load(tmp_path / f"{picture.stem}.glb")
+    scene = trimesh.load(tmp_path / f"{image.stem}.glb")
     for hand, name in enumerate(("right", "left")):
-        mesh = trimesh.load(tmp_path / f"{picture.stem}_{name}.obj", process=False)
+        mesh = trimesh.load(tmp_path / f"{image.stem}_{name}.obj", process=False)
         assert mesh.faces.tolist() == np.asarray(hands.faces)[hand].tolist()
         wrist = np.asarray(hands.joint_regressor)[hand, :778, 0] @ mesh.vertices
         np.testing.assert_allclose(wrist, offset * hand, atol=1e-5)
         turned = scene.geometry[name].vertices @ scene.graph[name][0][:3, :3].T
         np.testing.assert_allclose(turned * [1, -1, -1], mesh.vertices, atol=1e-6)
-    drawn = cv2.imread(str(tmp_path / f"{picture.stem}.png"))
+    drawn = cv2.imread(str(tmp_path / f"{image.stem}.png"))
     assert drawn.shape[0] == 384
 
 
 @pytest.mark.parametrize("use_deocc", [True, False])
-def test_a_picture_of_the_inside(tmp_path, use_deocc):
+def test_a_image_of_the_inside(tmp_path, use_deocc):
     config = ERConfig(input_size=64, depth_bins=4, use_deocc=use_deocc)
     random = np.random.default_rng(0)
     shapes = {"heatmaps": (2, 21, 4, 2, 2), "deocc_attention": (2, 1, 2, 4, 4)}
@@ -272,15 +277,15 @@ def test_a_picture_of_the_inside(tmp_path, use_deocc):
 
 
 def test_the_readmes_python(run, raw_dir, tmp_path, monkeypatch, capsys):
-    """The snippet under "In Python", on this run and one of its pictures."""
+    """The snippet under "In Python", on this run and one of its images."""
     _, workdir = run
     text = (Path(__file__).parents[1] / "README.md").read_text()
     (code,) = re.findall(r"## In Python\n+```python\n(.*?)```", text, re.DOTALL)
-    picture = sorted((raw_dir / "images/test").rglob("*.jpg"))[0]
+    image = sorted((raw_dir / "images/test").rglob("*.jpg"))[0]
     for written, here in (
         ("er_jax.configs.demo", "er_jax.configs.tiny"),
         ("outputs/demo/run", str(workdir)),
-        ("picture.jpg", str(picture)),
+        ("image.jpg", str(image)),
     ):
         assert code.count(written) == 1
         code = code.replace(written, here)
@@ -310,14 +315,14 @@ def test_an_exported_network_is_the_checkpoints(run, tmp_path):
 @pytest.mark.slow
 def test_a_second_start_compiles_nothing(run, raw_dir, tmp_path):
     _, workdir = run
-    picture = sorted((raw_dir / "images/test").rglob("*.jpg"))[0]
+    image = sorted((raw_dir / "images/test").rglob("*.jpg"))[0]
     shutil.copytree(workdir / "checkpoints", tmp_path / "checkpoints")
     compiled = []
     for _ in range(2):
         subprocess.run(
             [
                 *(sys.executable, "-m", "er_jax.main", "--config=configs/tiny.py"),
-                *("--mode=predict", f"--workdir={tmp_path}", str(picture)),
+                *("--mode=predict", f"--workdir={tmp_path}", str(image)),
             ],
             check=True,
         )
@@ -332,7 +337,7 @@ def test_a_run_asks_for_its_pretrained_backbone(tiny_config, tmp_path):
         train(tiny_config, tmp_path)
 
 
-def test_pictures_of_one_name_are_numbered():
+def test_images_of_one_name_are_numbered():
     names = output_names([Path("a/x.jpg"), Path("b/y.jpg"), Path("b/x.png")])
     assert names == ["x_1", "y", "x_2"]
     names = output_names([Path("a/x.jpg"), Path("b/x.jpg"), Path("c/x_1.jpg")])
@@ -340,32 +345,32 @@ def test_pictures_of_one_name_are_numbered():
 
 
 @pytest.mark.parametrize(
-    ("pictures", "boxes", "message"),
+    ("images", "boxes", "message"),
     [
-        ([], None, "no picture given"),
-        (["nowhere.jpg"], [[0, 0, 1, 1]] * 2, "2 boxes for 1 pictures"),
+        ([], None, "no image given"),
+        (["nowhere.jpg"], [[0, 0, 1, 1]] * 2, "2 boxes for 1 images"),
         (["nowhere.jpg"], [[0, 0, 0, 5]], "w and h above zero"),
     ],
 )
-def test_boxes_that_cannot_be_meant(run, tmp_path, pictures, boxes, message):
+def test_boxes_that_cannot_be_meant(run, tmp_path, images, boxes, message):
     config, workdir = run
     with pytest.raises(ValueError, match=message):
         run_prediction(
-            config, workdir, [Path(p) for p in pictures], boxes, tmp_path / "out", step=None
+            config, workdir, [Path(p) for p in images], boxes, tmp_path / "out", step=None
         )
 
 
-def test_pictures_that_cannot_be_read_do_not_keep_the_others(run, raw_dir, tmp_path, caplog):
+def test_images_that_cannot_be_read_do_not_keep_the_others(run, raw_dir, tmp_path, caplog):
     config, workdir = run
     good = sorted((raw_dir / "images/test").rglob("*.jpg"))[0]
     data = good.read_bytes()
-    pictures = [tmp_path / name for name in ("text.jpg", "nowhere.jpg", "half.jpg", "good.jpg")]
-    pictures[0].write_text("no picture")
-    pictures[2].write_bytes(data[: len(data) // 2])
-    pictures[3].write_bytes(data)
-    with pytest.raises(BadImageError, match=r"3 of 4 pictures were left out.*text\.jpg"):
-        run_prediction(config, workdir, pictures, None, tmp_path / "out", step=None)
-    for reason in ("text.jpg: not a picture", "nowhere.jpg: no such", "half.jpg: cannot be read"):
+    images = [tmp_path / name for name in ("text.jpg", "nowhere.jpg", "half.jpg", "good.jpg")]
+    images[0].write_text("no image")
+    images[2].write_bytes(data[: len(data) // 2])
+    images[3].write_bytes(data)
+    with pytest.raises(BadImageError, match=r"3 of 4 images were left out.*text\.jpg"):
+        run_prediction(config, workdir, images, None, tmp_path / "out", step=None)
+    for reason in ("text.jpg: not an image", "nowhere.jpg: no such", "half.jpg: cannot be read"):
         assert reason in caplog.text
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "good_right.obj",

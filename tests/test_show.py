@@ -27,9 +27,9 @@ def test_page_has_each_sample_twice(built, tmp_path, capsys):
     assert show.main(["interhand26m", f"--data_dir={built}", f"--out={path}"]) == 0
     assert str(path) in capsys.readouterr().out
     page = cv2.imread(str(path))[..., ::-1].astype(int)
-    picture = round(show._WIDTH * HEIGHT / WIDTH)
-    assert page.shape == (2 * picture + show._CAPTION + 4, 2 * (show._WIDTH + 4), 3)
-    above, below = page[:picture], page[picture : 2 * picture]
+    image = round(show._WIDTH * HEIGHT / WIDTH)
+    assert page.shape == (2 * image + show._CAPTION + 4, 2 * (show._WIDTH + 4), 3)
+    above, below = page[:image], page[image : 2 * image]
     for hand, colour in enumerate(np.array(show.HAND_COLOURS) * 255):
         assert (np.abs(above - colour).max(axis=2) < 40).any(), f"no joint of hand {hand}"
     assert (below != above).any()
@@ -41,7 +41,7 @@ def test_page_has_each_sample_twice(built, tmp_path, capsys):
         (["hic"], "has no dataset hic/all"),
         (["interhand26m", "--split=val"], "has no split 'val', only train"),
         (["interhand26m", "--mano_dir=nowhere"], "nowhere: no MANO_RIGHT.npz"),
-        (["interhand26m", "--out=page.text"], "page.text: no picture format has this ending"),
+        (["interhand26m", "--out=page.text"], "page.text: no image format has this ending"),
     ],
 )
 def test_errors(built, capsys, options, message):

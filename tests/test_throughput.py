@@ -31,13 +31,13 @@ def test_devices_that_wait(monkeypatch, batch_seconds, step_seconds, starved_sha
             yield "batch"
 
     loader, ready = batches(), 0.0
-    with Throughput() as pace:
+    with Throughput() as throughput:
         for _ in range(11):
-            assert pace.read(loader) == "batch"
+            assert throughput.read(loader) == "batch"
             before, ready = ready, max(ready, clock.now) + step_seconds
-            pace.enqueued(ready)
+            throughput.enqueued(ready)
             clock.now = max(clock.now, before)
-    assert pace.total.steps == 9  # neither the first nor the one under way
+    assert throughput.total.steps == 9  # neither the first nor the one under way
     seconds = max(batch_seconds, step_seconds)
-    assert pace.total.steps_per_second == pytest.approx(1 / seconds)
-    assert pace.total.waiting_for_data == pytest.approx(starved_share)
+    assert throughput.total.steps_per_second == pytest.approx(1 / seconds)
+    assert throughput.total.waiting_for_data == pytest.approx(starved_share)

@@ -15,13 +15,13 @@ from er_jax.supervision.loaders import train_loader
 from er_jax.training.checkpoints import Checkpoints
 from er_jax.training.optimizer import make_optimizer
 from er_jax.training.state import TrainState, create_state
-from er_jax.training.step import make_train_step
+from er_jax.training.step import StepSettings, make_train_step
 from er_jax.utils import distributed
 
 
 def steps_of(config, batches, optimizer, schedule):
     """The states from before the first batch to after the last, and the metrics of each."""
-    step = make_train_step(config, optimizer, schedule)
+    step = make_train_step(StepSettings.of(config), optimizer, schedule)
     state = create_state(
         ERConfig.from_dict(config.model),
         optimizer,

@@ -5,24 +5,15 @@ import platform
 import subprocess
 import sys
 
-import jax
 import pytest
-
-KERNELS = """
-from pathlib import Path
-from er_jax.utils.xla_cpu import prepare_cpu
-prepare_cpu({folder!r} and Path({folder!r}))
-import jax, jax.numpy as jnp
-square = jax.jit(lambda x: x @ x).lower(jnp.ones((512, 512))).compile().as_text()
-print("onednn" in square, jax.config.jax_compilation_cache_dir)
-"""
 
 FLAGS = """
 import os
 from er_jax.utils import xla_cpu
-xla_cpu.ONEDNN["xla_cpu_flag_that_nobody_has"] = "true"
-xla_cpu.has_onednn = lambda: True
-xla_cpu.prepare_cpu()
+xla_cpu.PLAIN_REDUCTIONS["xla_cpu_flag_that_nobody_has"] = "true"
+xla_cpu.metadata.version = lambda name: "0.11.0"
+{before}
+xla_cpu.avoid_wrong_reductions()
 print(os.environ.get("XLA_FLAGS", "none"))
 {compute}
 """
@@ -69,34 +60,23 @@ def printed_by(program: str, **variables: str) -> list[str]:
     ).stdout.split()
 
 
-def test_kernels_are_set_before_jax_starts():
-    """Products are oneDNN's where JAX has it, unless the user says otherwise."""
-    onednn = jax.__version_info__ >= (0, 12) and platform.machine() == "x86_64"
-    assert printed_by(KERNELS.format(folder=None)) == [str(onednn), "None"]
-    flags = "--xla_cpu_experimental_onednn_custom_call=false"
-    assert printed_by(KERNELS.format(folder=None), XLA_FLAGS=flags) == ["False", "None"]
-
-
-def test_cached_programs_are_without_onednn(tmp_path):
-    ours, theirs = str(tmp_path / "ours"), str(tmp_path / "theirs")
-    assert printed_by(KERNELS.format(folder=ours)) == ["False", ours]
-    for folder in (None, ours):
-        output = printed_by(KERNELS.format(folder=folder), JAX_COMPILATION_CACHE_DIR=theirs)
-        assert output == ["False", theirs]
-
-
 def test_a_flag_that_xla_does_not_know_is_not_set():
     """It would end the process."""
     compute = "import jax; print(int(jax.jit(lambda x: x + 1)(1)))"
-    *flags, two = printed_by(FLAGS.format(compute=compute))
-    assert two == "2"
-    assert "--xla_cpu_experimental_onednn_custom_call=true" in flags
-    assert "nobody" not in " ".join(flags)
+    flags = printed_by(FLAGS.format(before="", compute=compute))
+    assert flags == ["--xla_cpu_experimental_ynn_fusion_type=", "2"]
+
+
+def test_the_users_own_flag_stays():
+    theirs = "--xla_cpu_experimental_ynn_fusion_type=reduce"
+    assert printed_by(FLAGS.format(before="", compute=""), XLA_FLAGS=theirs) == [theirs]
 
 
 @pytest.mark.parametrize("backend", ["cuda", "tpu", "cuda,cpu"])
 def test_nothing_is_set_where_the_cpu_is_not_the_backend(backend):
-    assert printed_by(FLAGS.format(compute=""), JAX_PLATFORMS=backend) == ["none"]
+    assert printed_by(FLAGS.format(before="", compute=""), JAX_PLATFORMS=backend) == ["none"]
+    before = f"import jax; jax.config.update('jax_platforms', {backend!r})"
+    assert printed_by(FLAGS.format(before=before, compute="")) == ["none"]
 
 
 def test_reductions_are_right_wherever_the_package_is_imported():

@@ -130,7 +130,7 @@ def _add_frame(
 
 
 def jpeg(seed: int, brightness: int = 120, width: int = WIDTH, height: int = HEIGHT) -> bytes:
-    """A noisy picture of about that mean brightness."""
+    """A noisy image of about that mean brightness."""
     noise = np.random.default_rng(seed).integers(-brightness // 2, brightness // 2 + 1, (8, 8, 3))
     coarse = (brightness + noise).astype(np.uint8)
     image = np.kron(coarse, np.ones((height // 8, width // 8, 1), np.uint8))

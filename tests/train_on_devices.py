@@ -24,7 +24,7 @@ from er_jax.models import ERConfig  # noqa: E402
 from er_jax.supervision.loaders import train_loader  # noqa: E402
 from er_jax.training.optimizer import make_optimizer  # noqa: E402
 from er_jax.training.state import create_state  # noqa: E402
-from er_jax.training.step import make_train_step  # noqa: E402
+from er_jax.training.step import StepSettings, make_train_step  # noqa: E402
 from er_jax.utils import distributed  # noqa: E402
 
 
@@ -52,7 +52,7 @@ start = precise(create_state(ERConfig.from_dict(config.model), optimizer, config
 hands = precise(load_hands(None))
 for count in map(int, counts.split(",")):  # devices of each process
     distributed.local_devices = lambda count=count: jax.local_devices()[:count]
-    step = make_train_step(config, optimizer, learning_rate)
+    step = make_train_step(StepSettings.of(config), optimizer, learning_rate)
     state, replicas = distributed.replicate((start, hands))
     losses = []
     for batch in batches:

@@ -55,23 +55,23 @@ def print_report(folder: Path) -> None:
     for split in splits:
         table.add_column(split, justify="right")
     rows: dict[str, dict[str, int]] = {}
-    for split, facts in splits.items():
+    for split, counts in splits.items():
         for group in ("counts", "hand_types", "box_sources"):
-            for name, count in facts[group].items():
+            for name, count in counts[group].items():
                 label = name if group == "counts" else f"  {group.replace('_', ' ')[:-1]}: {name}"
                 rows.setdefault(label, {})[split] = count
     for label, row in rows.items():
         table.add_row(label, *(f"{row.get(split, 0):,}" for split in splits))
     console = Console()
     console.print(table)
-    for split, facts in splits.items():
-        for bad in facts["bad_images"]:
+    for split, counts in splits.items():
+        for bad in counts["bad_images"]:
             console.print(f"{split}: left out {bad}", markup=False, highlight=False)
     console.print(f"{folder}", markup=False, highlight=False, soft_wrap=True)
 
 
 def interhand26m_request(options: argparse.Namespace) -> BuildRequest:
-    """What the options of the command ask for.
+    """Returns the request that the command's options make.
 
     Raises:
       DataError: the raw tree or a list of ids is not there.
@@ -111,7 +111,7 @@ def interhand26m_request(options: argparse.Namespace) -> BuildRequest:
 
 
 def hic_request(options: argparse.Namespace) -> BuildRequest:
-    """What the options of the command ask for."""
+    """Returns the request that the command's options make."""
     return BuildRequest(
         dataset=hic.NAME,
         config=options.subset,

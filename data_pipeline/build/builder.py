@@ -154,7 +154,7 @@ def _save_annotations(
 
 
 class _Plan(msgspec.Struct):
-    """How a split is written; kept, so that a later run writes the same shards."""
+    """The plan by which a split is written; kept, so that a later run writes the same shards."""
 
     counts: dict[str, int]
     min_brightness: float | None

@@ -1,4 +1,4 @@
-"""What is to be built, and what a built dataset was built from."""
+"""Requests say what is to be built, and what a built dataset was built from."""
 
 import dataclasses
 import hashlib
@@ -26,7 +26,7 @@ class SplitTable:
 
 @dataclasses.dataclass(frozen=True)
 class BuildRequest:
-    """What is to be built."""
+    """A request for one dataset."""
 
     dataset: str
     config: str

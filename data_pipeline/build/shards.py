@@ -46,7 +46,7 @@ class ShardJob:
 
 
 class ShardResult(msgspec.Struct):
-    """What became of a shard's records."""
+    """The counts of what became of a shard's records."""
 
     records: int
     data_bytes: int

@@ -33,7 +33,7 @@ def annotation_files(recording: Recording) -> dict[str, Any]:
 
 
 def _joints_valid(recording: Recording, rng: np.random.Generator) -> list[Bool[np.ndarray, "2 21"]]:
-    """Which joints of a frame the annotators have, Hand-21."""
+    """Returns which joints of a frame the annotators have, Hand-21."""
     valid = []
     for frame in recording.frames:
         kept = rng.random((2, 21)) > np.where(np.arange(21) == 0, _WRIST_LOST, _JOINT_LOST)

@@ -1,4 +1,4 @@
-"""How far a posed stand-in hand runs into itself, measured on its bones padded with flesh."""
+"""Contact measures how far a posed stand-in hand runs into itself, on bones padded with flesh."""
 
 import functools
 

@@ -28,7 +28,7 @@ _VERSION = 2
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What the bytes written depend on. Counts are of images."""
+    """Everything that the bytes written depend on. Counts are of images."""
 
     train: int = 3000
     val: int = 200

@@ -15,7 +15,7 @@ from er_jax.rendering.rasterizer import Light, Mesh, Rendering, render_meshes
 
 
 class View(NamedTuple):
-    """What a camera sees of a frame: hands right, left (None: absent), camera axes, metres."""
+    """A camera's view of a frame: hands right, left (None: absent), camera axes, metres."""
 
     vertices: tuple[Float[np.ndarray, "V 3"] | None, ...]
     elbows: Float[np.ndarray, "2 3"]

@@ -1,4 +1,4 @@
-"""How the stand-in hand may bend: joint limits, and plausible poses to draw data sets from.
+"""Poses of the stand-in hand: joint limits, and plausible poses to draw datasets from.
 
 Anatomical angles of a joint are (flexion, towards the thumb side, twist) about the axes of its
 bone; as axis-angle they are put together as one rotation vector. Joints are MANO's 15 in its order.

@@ -97,7 +97,7 @@ class Recording:
     seed: tuple[int, ...]
 
     def view(self, image: Image) -> View:
-        """What the image's camera sees."""
+        """Returns what the image's camera sees."""
         frame, capture = self.frames[image.frame], self.captures[image.capture]
         camera = capture.cameras[image.camera]
         meshes = camera.to_camera(frame.vertices).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Where the stand-in data's hands are: postures, orientations, contact between two hands.
+"""Scenes place the stand-in data's hands: postures, orientations, contact between two hands.
 
 World axes: x to the right and y down as the front camera sees them, z away from it; metres. The
 person sits behind the origin and faces the front camera, so the right hand is usually at −x and
@@ -18,7 +18,7 @@ _ELBOW_FROM_WRIST = np.array([-0.3, 0.8, 0.45])
 
 
 class Arrangement(NamedTuple):
-    """How two hands meet, told of the right hand; the left is its mirror image.
+    """An arrangement of two hands, told of the right hand; the left is its mirror image.
 
     share: of the frames. fingers: mean direction of the fingers; palm_degrees: range of the palm's
     heading, 0 towards the other hand, 90 towards the front camera, -90 towards the body; spread:

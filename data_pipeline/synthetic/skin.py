@@ -23,7 +23,7 @@ _BACK, _THUMB_BACK = np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.62, 0.79])
 
 @dataclass(frozen=True)
 class HandSurface:
-    """What does not move of one hand with its forearm: connectivity and where the skin differs.
+    """The surface of one hand with its forearm that does not move: connectivity and kinds of skin.
 
     faces: of the V hand vertices followed by the forearm's rings. rim: the wrist's open edge in
     order. red, palm, nail, crease: (V,) in [0, 1]. rest: (V, 3) vertices of the flat hand.
@@ -40,7 +40,7 @@ class HandSurface:
 
 @dataclass(frozen=True)
 class Subject:
-    """How a person's hands look: RGB in [0, 1]; the sleeve begins at a distance from the wrist."""
+    """A person's hands: colours, RGB in [0, 1]; the sleeve begins at a distance from the wrist."""
 
     skin: tuple[float, float, float]
     sleeve: tuple[float, float, float]

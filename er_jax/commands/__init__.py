@@ -1,1 +1,1 @@
-"""What a person starts: each command reads the whole config and calls the folders below it."""
+"""Commands are what a person starts; each reads the whole config and calls the folders below it."""

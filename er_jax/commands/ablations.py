@@ -62,7 +62,7 @@ class Run:
 
 
 def planned_runs(config: ConfigDict, workdir: Path) -> list[list[Run]]:
-    """Of each seed the runs of all variants, in the config's order.
+    """Returns the runs of all variants of each seed, in the config's order.
 
     Args:
       config: with the fields of `configs/ablations.py`.
@@ -135,8 +135,8 @@ def _result(run: Run) -> Evaluated | None:
     split = Split.of(run.config, run.config.data.test_split)
     # Without F-scores it is the very program that validation has compiled.
     network = evaluate_network(trained, hands, split, f_scores=False).network
-    facts = {**network.provenance, "seed": run.seed, "recipe": run.recipe}
-    save_errors(run.errors_file, dataclasses.replace(network, provenance=facts))
+    provenance = {**network.provenance, "seed": run.seed, "recipe": run.recipe}
+    save_errors(run.errors_file, dataclasses.replace(network, provenance=provenance))
     return load_errors(run.errors_file)
 
 

@@ -25,7 +25,7 @@ from er_jax.evaluation.predictions_file import Predictions, read_predictions
 from er_jax.evaluation.predictors import constant_predictors, evaluate_predictors, file_predictor
 from er_jax.evaluation.results import Evaluated, load_errors
 from er_jax.mano import HandModel, load_hands
-from er_jax.report.pictures import Reconstruct, sample_pictures
+from er_jax.report.sample_images import Reconstruct, sample_images
 from er_jax.report.write import write_report
 from er_jax.utils.errors import NotFoundError
 
@@ -120,13 +120,13 @@ def report_on(
     predictors = _told_apart(
         [source if isinstance(source, Evaluated) else next(fresh) for source in opened], files
     )
-    pictures = []
+    images = []
     if isinstance(opened[0], Predictions):
         records = _reconstruct_records(opened[0], split, hands)
-        pictures = sample_pictures(predictors[0], split, hands, records)
+        images = sample_images(predictors[0], split, hands, records)
     title = f"{predictors[0].name} on {split.dataset}, {split.split}"
     return write_report(
-        output, title, predictors, hands=hands, baselines=beside, pictures=pictures, unit=unit
+        output, title, predictors, hands=hands, baselines=beside, images=images, unit=unit
     )
 
 

@@ -1,4 +1,4 @@
-"""The demo's main part: train, evaluate, reconstruct unseen pictures, and say where all of it is.
+"""The demo's main part: train, evaluate, reconstruct unseen images, and say where all of it is.
 
     python -m er_jax.commands.demo --raw_dir=… --data_dir=… --workdir=…
 
@@ -42,21 +42,21 @@ def run_demo(raw_dir: Path, data_dir: Path, workdir: Path) -> int:
     if not run_training(config, workdir).finished:
         return EXIT_STOPPED
     results = run_evaluation(config, workdir, step=None, split=None)
-    pictures, boxes = unseen_pictures(raw_dir)
-    run_prediction(config, workdir, pictures, boxes, workdir / "predictions", step=None)
+    images, boxes = unseen_images(raw_dir)
+    run_prediction(config, workdir, images, boxes, workdir / "predictions", step=None)
     Console().print(Panel(summary(results, workdir), title="Demo finished", expand=False))
     return 0
 
 
-def unseen_pictures(raw_dir: Path) -> tuple[list[Path], list[list[float]]]:
-    """A few pictures of two hands from the test captures, and the annotated boxes around them."""
+def unseen_images(raw_dir: Path) -> tuple[list[Path], list[list[float]]]:
+    """A few images of two hands from the test captures, and the annotated boxes around them."""
     file = raw_dir / "annotations" / "test" / "InterHand2.6M_test_data.json"
     data = json.loads(file.read_text(encoding="utf-8"))
     names = {image["id"]: image["file_name"] for image in data["images"]}
     both = [one for one in data["annotations"] if one["hand_type"] == "interacting"]
     chosen = both[:: max(len(both) // PICTURES, 1)][:PICTURES]
-    pictures = [raw_dir / "images" / "test" / names[one["image_id"]] for one in chosen]
-    return pictures, [_with_margin(one["bbox"]) for one in chosen]
+    images = [raw_dir / "images" / "test" / names[one["image_id"]] for one in chosen]
+    return images, [_with_margin(one["bbox"]) for one in chosen]
 
 
 def _with_margin(box: list[float], factor: float = 1.5) -> list[float]:
@@ -71,7 +71,7 @@ def _with_margin(box: list[float], factor: float = 1.5) -> list[float]:
 
 
 def summary(results: Path, workdir: Path) -> str:
-    """What came out, and where it lies."""
+    """Returns lines that say what came out, and where it lies."""
     errors = {
         name: protocols["scale_aligned"]["MPJPE"]["all"]["value"]
         for name, protocols in json.loads(results.read_text(encoding="utf-8"))["results"].items()
@@ -83,7 +83,7 @@ def summary(results: Path, workdir: Path) -> str:
         "truth beside prediction": str(results.with_suffix(".png")),
         "every number": str(results),
         "loss curve": str(results.parent / "loss.png"),
-        "meshes and pictures": str(workdir / "predictions"),
+        "meshes and images": str(workdir / "predictions"),
         "checkpoints": str(workdir / "checkpoints"),
         "curves, live": f"tensorboard --logdir {workdir / 'tensorboard'}",
     }

@@ -13,8 +13,8 @@ from er_jax.evaluation.network import NetworkEvaluation, TrainedNetwork, evaluat
 from er_jax.evaluation.predictions_file import write_predictions
 from er_jax.evaluation.sample_grid import SampleGrid
 from er_jax.evaluation.summary import summarize
-from er_jax.mano import hand_model_facts, load_hands
-from er_jax.rendering.overlays import write_picture
+from er_jax.mano import hand_model_identity, load_hands
+from er_jax.rendering.overlays import write_image
 from er_jax.report.checkpoint import report_on_checkpoint
 from er_jax.supervision.loaders import Split
 from er_jax.training.load import load_trained
@@ -35,7 +35,7 @@ def run_evaluation(
 
     The split is walked over once. Prints the headline numbers and writes into `workdir/evaluation`:
     every number of every protocol with where it comes from (JSON), a report of them with breakdowns
-    and samples (HTML, in a folder of its own), a sheet of samples with truth beside prediction, and
+    and samples (HTML, in a folder of its own), a grid of samples with truth beside prediction, and
     the loss curve. Of several processes each evaluates its part of the samples, and the first one
     does the rest.
 
@@ -60,13 +60,13 @@ def run_evaluation(
     folder = workdir / "evaluation"
     stem = f"{test.dataset.replace('/', '-')}-{test.name}-{trained.step}"
     results = folder / f"{stem}.json"
-    sheet = SampleGrid(hands)
+    grid = SampleGrid(hands)
     evaluation = evaluate_network(
         trained,
         hands,
         test,
         constants=baselines(train, hands),
-        sheet=sheet,
+        grid=grid,
         keep_parameters=predictions is not None,
     )
     if not distributed.is_first_process():
@@ -82,14 +82,14 @@ def run_evaluation(
         "dataset": test.dataset,
         "split": test.name,
         "checkpoint_step": trained.step,
-        **hand_model_facts(hands),
+        **hand_model_identity(hands),
     }
     write_json(results, {"provenance": provenance, "results": summaries})
     report_on_checkpoint(trained, hands, evaluation, test.annotations, folder / stem)
-    if (picture := sheet.picture()) is not None:
-        write_picture(folder / f"{stem}.png", picture)
+    if (image := grid.image()) is not None:
+        write_image(folder / f"{stem}.png", image)
     else:
-        logging.info("No sample of %s has a hand to draw: there is no sheet of samples", test.name)
+        logging.info("No sample of %s has a hand to draw: there is no grid of samples", test.name)
     levels = {
         f"{name}, {protocol}": level
         for name in {MEAN_HANDS} & summaries.keys()
@@ -98,7 +98,7 @@ def run_evaluation(
     }
     if not draw_loss_curve(workdir / "metrics.jsonl", folder / "loss.png", levels):
         logging.info("%s has no training step: there is no loss curve", workdir / "metrics.jsonl")
-    Console().print(f"Numbers and pictures are in {folder}", soft_wrap=True)
+    Console().print(f"Numbers and images are in {folder}", soft_wrap=True)
     return results
 
 
@@ -108,10 +108,10 @@ def _write_predictions(
     """Writes a predictions file (docs/predictions_file.md) of every sample of a split."""
     arrays = dict(evaluation.parameters or {})
     path.parent.mkdir(parents=True, exist_ok=True)
-    facts = {
+    metadata = {
         "method": trained.name,
         "checkpoint_step": trained.step,
         "dataset": split.dataset,
         "split": split.name,
     }
-    write_predictions(path, arrays.pop("sample_id"), arrays, facts=facts)
+    write_predictions(path, arrays.pop("sample_id"), arrays, metadata=metadata)

@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, and one clear message where something is wrong."""
+"""Exit codes end a command, with one clear message where something is wrong."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""Where a command's messages go: the terminal, and a log file beside what it makes."""
+"""Logs carry a command's messages to the terminal and to a file beside what it makes."""
 
 import logging
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The command that reconstructs the hands of pictures."""
+"""The command that reconstructs the hands of images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from er_jax.inference.output_files import predict_pictures
+from er_jax.inference.output_files import predict_images
 from er_jax.mano import load_hands
 from er_jax.training.load import load_network
 
@@ -14,15 +14,15 @@ from er_jax.training.load import load_network
 def run_prediction(
     config: ConfigDict,
     workdir: Path,
-    pictures: Sequence[Path],
+    images: Sequence[Path],
     boxes: Sequence[Sequence[float]] | None,
     output: Path,
     *,
     step: int | None,
     visualize: bool = False,
 ) -> None:
-    """Reconstructs the hands of some pictures with a checkpoint (see `predict_pictures`)."""
+    """Reconstructs the hands of some images with a checkpoint (see `predict_images`)."""
     hands = load_hands(config.mano_dir)
     net = load_network(config, workdir, step, hands)
-    predict_pictures(net, hands, pictures, boxes, output, visualize=visualize)
-    Console().print(f"Meshes, parameters and pictures are in {output}", soft_wrap=True)
+    predict_images(net, hands, images, boxes, output, visualize=visualize)
+    Console().print(f"Meshes, parameters and images are in {output}", soft_wrap=True)

@@ -56,7 +56,7 @@ def _horn_matrix(covariance: Float[Array, "*batch 3 3"]) -> Float[Array, "*batch
 
 
 def _quaternion_to_matrix(quaternion: Float[Array, "*batch 4"]) -> Float[Array, "*batch 3 3"]:
-    """Of unit quaternions (w, x, y, z)."""
+    """Returns the matrices of unit quaternions (w, x, y, z)."""
     w, x, y, z = (quaternion[..., i] for i in range(4))
     rows = [
         [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],

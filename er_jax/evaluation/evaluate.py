@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.table import Table
 
 from er_jax.evaluation.metrics import sample_errors
-from er_jax.evaluation.sample_grid import SampleGrid, SampleVisuals
+from er_jax.evaluation.sample_grid import SampleGrid
 from er_jax.evaluation.summary import across_hosts, collect, headline
-from er_jax.evaluation.types import ReconstructedMeshes, Reconstruction, SampleErrors, Truth
+from er_jax.evaluation.types import ReconstructedMeshes, Reconstruction, SampleErrors
 from er_jax.mano import HandModel
 from er_jax.models import ERConfig, Prediction
 from er_jax.models.functional import NetworkWeights, network_structure
-from er_jax.supervision.targets import Batch, TargetSizes, make_targets
+from er_jax.supervision.targets import Batch, Targets, TargetSizes, make_targets
 from er_jax.utils import distributed
 from er_jax.utils.progress import progress_bar
 
@@ -45,15 +45,15 @@ class Batches(Sized, Iterable[Batch], Protocol):
 
 
 class Evaluation(NamedTuple):
-    """What a device finds out of its part of a batch."""
+    """A device's results for its part of a batch."""
 
     errors: dict[str, SampleErrors]  # of the network and of each constant
-    drawn: SampleVisuals
-    parameters: dict[str, Array]  # `PARAMETERS` of the network, and `sample_id`
+    prediction: Prediction
+    truth: Targets
 
 
 class Walk(NamedTuple):
-    """What a walk over a split found out, of all hosts, in the split's order."""
+    """The results of a walk over a split, of all hosts, in the split's order."""
 
     errors: dict[str, SampleErrors]
     parameters: dict[str, np.ndarray] | None  # where they were asked for
@@ -92,18 +92,14 @@ def make_evaluation_step(
             reconstructions[name] = jax.tree.map(
                 lambda x: jnp.broadcast_to(x, (count, *x.shape[1:])), one
             )
-        parameters = {name: getattr(prediction, name) for name in PARAMETERS}
-        return Evaluation(
-            {n: batch_errors(r, truth, batch, f_scores) for n, r in reconstructions.items()},
-            SampleVisuals.of(prediction, truth),
-            {**parameters, "sample_id": batch["annotation_id"]},
-        )
+        errors = {n: batch_errors(r, truth, batch, f_scores) for n, r in reconstructions.items()}
+        return Evaluation(errors, prediction, truth)
 
     return distributed.data_parallel(evaluation_step)
 
 
 def batch_errors(
-    prediction: Reconstruction, truth: Truth, batch: Batch, f_scores: bool = True
+    prediction: Reconstruction, truth: Targets, batch: Batch, f_scores: bool = True
 ) -> SampleErrors:
     """The errors of a reconstruction of a batch, whoever made it."""
     return sample_errors(
@@ -124,7 +120,7 @@ def evaluate(
     *,
     title: str,
     constants: Constants | None = None,
-    sheet: SampleGrid | None = None,
+    grid: SampleGrid | None = None,
     keep_parameters: bool = False,
 ) -> Walk:
     """Walks once over a split.
@@ -136,7 +132,7 @@ def evaluate(
       batches: the split's batches, the last one padded.
       title: of the progress bar.
       constants: baselines evaluated beside the network, not replicated.
-      sheet: to draw samples on.
+      grid: to draw samples on.
       keep_parameters: also returns what the network predicts of each sample.
     """
     beside = distributed.replicate(dict(constants or {}))
@@ -147,11 +143,12 @@ def evaluate(
             for batch in batches:
                 found = step(weights, hands, beside, distributed.shard(batch))
                 yield distributed.gather(found.errors)
-                if sheet is not None and not sheet.full:
-                    sheet.add(batch, distributed.gather(found.drawn))
+                if grid is not None and not grid.full:
+                    grid.add(batch, *distributed.gather((found.prediction, found.truth)))
                 if keep_parameters:
                     real = batch["sample_mask"]
-                    own = distributed.gather(found.parameters)
+                    own = {name: getattr(found.prediction, name) for name in PARAMETERS}
+                    own = distributed.gather(own) | {"sample_id": batch["annotation_id"]}
                     parameters.append({name: x[real] for name, x in own.items()})
                 bar.advance()
 

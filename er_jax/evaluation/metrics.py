@@ -27,9 +27,9 @@ from er_jax.evaluation.types import (
     Reconstruction,
     SampleAttributes,
     SampleErrors,
-    Truth,
 )
 from er_jax.mano.joints import HAND21, HANDS, INTAGHAND_TIP_VERTICES
+from er_jax.supervision.targets import Targets
 
 MM_PER_M = 1000.0
 WRIST, MIDDLE_1, MIDDLE_TIP = (HAND21.index(name) for name in ("Wrist", "Middle_1", "Middle_4"))
@@ -41,7 +41,7 @@ PIECE = 16  # samples computed at a time
 
 def sample_errors(
     prediction: Reconstruction,
-    truth: Truth,
+    truth: Targets,
     *,
     hand_type: Int[Array, "B"],
     sample_mask: Bool[Array, "B"],
@@ -68,34 +68,21 @@ def sample_errors(
     sample_id = jnp.full(batch_size, -1) if sample_id is None else sample_id
     pieces = max(2, math.ceil(batch_size / PIECE))
     meshes = ReconstructedMeshes(prediction.vertices, prediction.joints, prediction.rel_trans)
-    truth_fields = {field: getattr(truth, field) for field in _TruthFields._fields}
 
     def split(value: Array) -> Array:
         padding = [(0, pieces * PIECE - batch_size), *[(0, 0)] * (value.ndim - 1)]
         return jnp.pad(value, padding).reshape(pieces, PIECE, *value.shape[1:])
 
-    arguments = (meshes, _TruthFields(**truth_fields), sample_id, hand_type, sample_mask)
+    arguments = (meshes, truth, sample_id, hand_type, sample_mask)
     of_piece = functools.partial(_errors_of_piece, f_scores)
     errors = jax.lax.map(lambda piece: of_piece(*piece), jax.tree.map(split, arguments))
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:batch_size], errors)
 
 
-class _TruthFields(NamedTuple):
-    joint_cam: Array
-    joint_img: Array
-    joint_valid: Array
-    joint_trunc: Array
-    mano_mesh_cam: Array
-    mano_joint_cam: Array
-    mano_hand_valid: Array
-    rel_trans: Array
-    rel_trans_valid: Array
-
-
 def _errors_of_piece(
     f_scores: bool,
     prediction: Reconstruction,
-    truth: Truth,
+    truth: Targets,
     sample_id: Int[Array, "B"],
     hand_type: Int[Array, "B"],
     sample_mask: Bool[Array, "B"],
@@ -166,7 +153,7 @@ def _moved_left_mm(
 
 
 def _attributes(
-    truth: Truth, sample_id: Int[Array, "B"], hand_type: Int[Array, "B"]
+    truth: Targets, sample_id: Int[Array, "B"], hand_type: Int[Array, "B"]
 ) -> SampleAttributes:
     annotated = truth.joint_valid.sum((1, 2))
     both_seen = truth.joint_trunc.astype(bool).any(-1).all(-1)
@@ -183,7 +170,7 @@ def _attributes(
     )
 
 
-def _overlap(truth: Truth) -> Float[Array, "B"]:
+def _overlap(truth: Targets) -> Float[Array, "B"]:
     """Intersection over union of the two hands' boxes, of the joints that are seen."""
     seen = truth.joint_trunc.astype(bool)[..., None]
     xy = truth.joint_img[..., :2]

@@ -16,12 +16,12 @@ from er_jax.evaluation.evaluate import (
 from er_jax.evaluation.results import Evaluated, evaluated
 from er_jax.evaluation.sample_grid import SampleGrid
 from er_jax.evaluation.types import ReconstructedMeshes
-from er_jax.mano import HandModel, hand_model_facts
+from er_jax.mano import HandModel, hand_model_identity
 from er_jax.models import ERConfig
 from er_jax.models.functional import NetworkWeights
 from er_jax.supervision.loaders import Split
 from er_jax.utils import distributed
-from er_jax.utils.provenance import software_facts
+from er_jax.utils.provenance import software_versions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +43,8 @@ class TrainedNetwork:
     step: int
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """What a table says of it."""
+    def provenance(self) -> dict[str, Any]:
+        """Returns what a table says of it."""
         return {
             "checkpoint_step": self.step,
             "backbone": self.config.backbone,
@@ -54,7 +54,7 @@ class TrainedNetwork:
 
 @dataclasses.dataclass(frozen=True)
 class NetworkEvaluation:
-    """What a walk over a split found out of a network.
+    """A network's results of a walk over a split.
 
     Attributes:
       network: its errors.
@@ -74,7 +74,7 @@ def evaluate_network(
     *,
     constants: Constants | None = None,
     f_scores: bool = True,
-    sheet: SampleGrid | None = None,
+    grid: SampleGrid | None = None,
     keep_parameters: bool = False,
 ) -> NetworkEvaluation:
     """The errors of a trained network on a split, with where they come from; one walk over it.
@@ -85,7 +85,7 @@ def evaluate_network(
       split: to evaluate on.
       constants: baselines by name, evaluated beside it.
       f_scores: see `er_jax.evaluation.metrics.sample_errors`.
-      sheet: to draw samples on.
+      grid: to draw samples on.
       keep_parameters: see `NetworkEvaluation`.
     """
     walk = evaluate(
@@ -95,7 +95,7 @@ def evaluate_network(
         split,
         title=f"Evaluating {trained.name} on {split.name}",
         constants=constants,
-        sheet=sheet,
+        grid=grid,
         keep_parameters=keep_parameters,
     )
     labels = split.annotations.labels
@@ -103,12 +103,12 @@ def evaluate_network(
         "dataset": split.dataset,
         "split": split.name,
         "input_size_px": split.input_size,
-        **hand_model_facts(hands),
-        **software_facts(),
+        **hand_model_identity(hands),
+        **software_versions(),
     }
     baselines = [evaluated(name, walk.errors[name], labels, common) for name in constants or {}]
-    facts = {**trained.facts, **common}
-    network = evaluated(trained.name, walk.errors[NETWORK], labels, facts)
+    provenance = {**trained.provenance, **common}
+    network = evaluated(trained.name, walk.errors[NETWORK], labels, provenance)
     return NetworkEvaluation(network, baselines, walk.parameters)
 
 

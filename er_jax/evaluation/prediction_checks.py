@@ -1,4 +1,4 @@
-"""Whether predictions can be meant as they stand: finite, in metres, right hand first, …
+"""Checks that predictions can be meant as they stand: finite, in metres, right hand first, …
 
 A wrong unit or a swapped hand gives numbers as smooth as right ones. So the predictions are also
 read in the ways in which exports usually go wrong; where one of these fits the truth much better,
@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from er_jax.evaluation.predictions_file import Predictions, PredictionsError
-from er_jax.evaluation.types import ReconstructedMeshes, Truth
+from er_jax.evaluation.types import ReconstructedMeshes
 from er_jax.mano import HandModel
+from er_jax.supervision.targets import Targets
 
 MUCH_BETTER = 0.6  # of the error as it stands
 FAR_OFF = 8.0  # ratio of sizes beyond which only the unit can be wrong
@@ -44,14 +45,14 @@ def check_finite(
             ids = predictions.sample_id[rows[bad]]
             raise PredictionsError(
                 f"{predictions.path}: `{name}` is NaN or infinite for hands that are in the "
-                f"picture, of sample_id {', '.join(map(str, ids[:5]))}"
+                f"image, of sample_id {', '.join(map(str, ids[:5]))}"
                 f"{' and others' if len(ids) > 5 else ''}. A method that found no hand must still "
                 "give its best guess, such as the mean hand."
             )
 
 
 def check_plausible(
-    predictions: Predictions, hands: HandModel, rows: Int[np.ndarray, "B"], truth: Truth
+    predictions: Predictions, hands: HandModel, rows: Int[np.ndarray, "B"], truth: Targets
 ) -> None:
     """Compares some predictions with the truth as they stand and as they might be meant.
 
@@ -95,7 +96,7 @@ def _check_radians(predictions: Predictions) -> None:
 
 
 def _check_lengths(
-    predictions: Predictions, hands: HandModel, truth: Truth, fits: np.ndarray
+    predictions: Predictions, hands: HandModel, truth: Targets, fits: np.ndarray
 ) -> None:
     joints = np.asarray(_reconstructed(predictions, hands).joints)
     start, end = _WRIST_TO_TIP
@@ -124,7 +125,7 @@ def _check_unit(
 
 
 def _check_readings(
-    predictions: Predictions, hands: HandModel, truth: Truth, fits: np.ndarray
+    predictions: Predictions, hands: HandModel, truth: Targets, fits: np.ndarray
 ) -> None:
     as_is = _mesh_error_mm(predictions, hands, truth, fits)
     readings: dict[str, tuple[Callable[[Predictions], Predictions], str]] = {
@@ -150,7 +151,7 @@ def _check_readings(
 
 
 def _check_rel_trans(
-    predictions: Predictions, hands: HandModel, truth: Truth, pairs: np.ndarray
+    predictions: Predictions, hands: HandModel, truth: Targets, pairs: np.ndarray
 ) -> None:
     own = np.asarray(_reconstructed(predictions, hands).rel_trans)[pairs]
     true = np.asarray(truth.rel_trans)[pairs]
@@ -170,7 +171,7 @@ def _check_rel_trans(
 
 
 def _mesh_error_mm(
-    predictions: Predictions, hands: HandModel, truth: Truth, fits: np.ndarray
+    predictions: Predictions, hands: HandModel, truth: Targets, fits: np.ndarray
 ) -> float:
     """Median over hands of the mean vertex distance, relative to the wrists."""
     vertices = np.asarray(_reconstructed(predictions, hands).vertices)

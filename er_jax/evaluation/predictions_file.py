@@ -48,25 +48,25 @@ class Predictions:
       arrays: some of `SHAPES`: `vertices`, or `betas` with `pose`; for MRRPE and RRVE also
           `rel_trans`, or `translation` with `betas` and `pose`.
       pose_includes_mean: whether MANO's mean pose is already part of `pose`.
-      facts: what the file says of itself: `method`, and whatever else.
+      metadata: what the file says of itself: `method`, and whatever else.
     """
 
     path: Path
     sample_id: Int[np.ndarray, "N"]
     arrays: Mapping[str, np.ndarray]
     pose_includes_mean: bool
-    facts: Mapping[str, Any]
+    metadata: Mapping[str, Any]
 
     @property
     def name(self) -> str:
-        return str(self.facts.get("method") or self.path.stem)
+        return str(self.metadata.get("method") or self.path.stem)
 
     @property
     def has_rel_trans(self) -> bool:
         return "rel_trans" in self.arrays or "translation" in self.arrays
 
     def rows_of(self, sample_ids: Int[np.ndarray, "M"]) -> Int[np.ndarray, "M"]:
-        """Where the predictions of these samples are.
+        """Returns the rows at which the predictions of these samples are.
 
         Raises:
           PredictionsError: some are not there.
@@ -135,15 +135,17 @@ def read_predictions(path: str | Path) -> Predictions:
         )
     try:
         # NaN and Infinity are no JSON and could not be written into a report's.
-        facts = json.loads(str(content.pop("facts", "{}")), parse_constant=str)
+        metadata = json.loads(str(content.pop("metadata", "{}")), parse_constant=str)
     except json.JSONDecodeError as error:
-        raise PredictionsError(f"{path}: `facts` is no JSON object: {error}") from None
-    if not isinstance(facts, dict):
-        raise PredictionsError(f"{path}: `facts` is no JSON object but a {type(facts).__name__}")
+        raise PredictionsError(f"{path}: `metadata` is no JSON object: {error}") from None
+    if not isinstance(metadata, dict):
+        raise PredictionsError(
+            f"{path}: `metadata` is no JSON object but a {type(metadata).__name__}"
+        )
     includes_mean = bool(content.pop("pose_includes_mean", False))
     sample_id = _checked_ids(path, content.pop("sample_id", None))
     _check_arrays(path, content, len(sample_id))
-    return Predictions(path, sample_id, content, includes_mean, facts)
+    return Predictions(path, sample_id, content, includes_mean, metadata)
 
 
 def write_predictions(
@@ -151,7 +153,7 @@ def write_predictions(
     sample_id: Int[np.ndarray, "N"],
     arrays: Mapping[str, Float[np.ndarray, "N ..."]],
     *,
-    facts: Mapping[str, Any],
+    metadata: Mapping[str, Any],
     pose_includes_mean: bool = False,
 ) -> None:
     """Writes a predictions file, whole or not at all; arguments as of `Predictions`.
@@ -165,7 +167,7 @@ def write_predictions(
     content = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
     content["sample_id"] = sample_id
     content["pose_includes_mean"] = np.array(pose_includes_mean)
-    content["format"], content["facts"] = np.array(FORMAT), np.array(json.dumps(dict(facts)))
+    content["format"], content["metadata"] = np.array(FORMAT), np.array(json.dumps(dict(metadata)))
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **content)
 

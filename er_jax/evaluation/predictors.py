@@ -17,10 +17,10 @@ from er_jax.evaluation.predictions_file import Predictions
 from er_jax.evaluation.results import Evaluated, evaluated
 from er_jax.evaluation.summary import ERRORS_MM, collect, headline, summarize
 from er_jax.evaluation.types import INTERACTING, ReconstructedMeshes, SampleErrors
-from er_jax.mano import HandModel, hand_model_facts
+from er_jax.mano import HandModel, hand_model_identity
 from er_jax.supervision.targets import Batch, Targets, compiled_targets
 from er_jax.utils.progress import progress_bar
-from er_jax.utils.provenance import software_facts
+from er_jax.utils.provenance import software_versions
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Predictor:
 
     name: str
     reconstruct: Callable[[Sample], ReconstructedMeshes]
-    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     has_rel_trans: bool = True
 
 
@@ -55,9 +55,9 @@ def evaluate_predictors(
 
     errors = collect_by_name(all_errors())
     common = {"dataset": split.dataset, "split": split.split, "input_size_px": split.input_size}
-    common |= hand_model_facts(hands) | software_facts()
+    common |= hand_model_identity(hands) | software_versions()
     return [
-        evaluated(one.name, errors[one.name], split.labels, {**one.facts, **common})
+        evaluated(one.name, errors[one.name], split.labels, {**one.metadata, **common})
         for one in predictors
     ]
 
@@ -91,8 +91,8 @@ def file_predictor(
         check_finite(predictions, rows, _present(batch))
         return predictions.reconstruct(hands, rows)
 
-    facts = {"source": predictions.path.name, **predictions.facts}
-    return Predictor(predictions.name, reconstruct, facts, predictions.has_rel_trans)
+    metadata = {"source": predictions.path.name, **predictions.metadata}
+    return Predictor(predictions.name, reconstruct, metadata, predictions.has_rel_trans)
 
 
 def constant_predictors(constants: Constants) -> list[Predictor]:
@@ -106,7 +106,7 @@ def _repeated(mesh: ReconstructedMeshes, batch: Sample) -> ReconstructedMeshes:
 
 
 def measurable(split: AnnotatedSplit, hands: HandModel) -> list[str]:
-    """Which of `ERRORS_MM` the annotations of a split allow, judged by samples from all over it.
+    """Returns those of `ERRORS_MM` that a split's annotations allow, by samples from all over it.
 
     The truth itself is evaluated as a prediction: errors that no sample has an annotation for have
     no value.

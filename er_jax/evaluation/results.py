@@ -109,8 +109,8 @@ def save_errors(path: Path, predictor: Evaluated) -> None:
         for key, value in jax.tree.leaves_with_path(predictor.errors)
     }
     arrays |= {f"labels/{k}": v for k, v in vars(predictor.labels).items()}
-    facts = {"format": FORMAT, "name": predictor.name, "provenance": predictor.provenance}
-    arrays["facts"] = np.array(json.dumps(facts))
+    metadata = {"format": FORMAT, "name": predictor.name, "provenance": predictor.provenance}
+    arrays["metadata"] = np.array(json.dumps(metadata))
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
@@ -122,8 +122,8 @@ def load_errors(path: Path) -> Evaluated:
       ConfigError: the file is of another kind.
     """
     with np.load(path) as file:
-        facts = json.loads(str(file["facts"])) if "facts" in file else {}
-        if facts.get("format") != FORMAT:
+        metadata = json.loads(str(file["metadata"])) if "metadata" in file else {}
+        if metadata.get("format") != FORMAT:
             raise ConfigError(
                 f"{path} is no file of errors ({FORMAT}), as a report leaves beside it"
             )
@@ -141,7 +141,7 @@ def load_errors(path: Path) -> Evaluated:
         procrustes=part(HandErrors, "procrustes/"),
         attributes=part(SampleAttributes, "attributes/"),
     )
-    return Evaluated(facts["name"], errors, part(Labels, "labels/"), facts["provenance"])
+    return Evaluated(metadata["name"], errors, part(Labels, "labels/"), metadata["provenance"])
 
 
 def file_name(name: str) -> str:

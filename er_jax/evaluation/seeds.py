@@ -45,7 +45,7 @@ class Ablation:
       p_values: of each variant but the first, for `metric`: paired t test over seeds,
           corrected by Holm.
       metric: path of what the verdicts are about.
-      facts: provenance that all runs share.
+      provenance: what all runs share.
     """
 
     variants: list[str]
@@ -60,15 +60,15 @@ class Ablation:
     resampled: dict[str, list[Interval]]
     p_values: list[float]
     metric: str
-    facts: dict[str, object]
+    provenance: dict[str, object]
 
     @property
     def drawn(self) -> str:
-        """What `resampled` drew."""
+        """Returns what `resampled` drew."""
         return "sequences" if self.sequences > 1 else "samples (all of one sequence)"
 
     def verdict(self, other: int) -> str:
-        """What is known of the variant at a place in `differences`, by `metric`."""
+        """Returns what is known of the variant at a place in `differences`, by `metric`."""
         intervals = self.differences[self.metric][other], self.resampled[self.metric][other]
         known = all(interval.excludes_zero for interval in intervals)
         if not known or self.p_values[other] >= 1 - CONFIDENCE:
@@ -127,7 +127,7 @@ def ablation(
         resampled=compared.differences,
         p_values=holm(_p_values(differences[metric])).tolist(),
         metric=metric,
-        facts=_shared([result.provenance for result in every]),
+        provenance=_shared([result.provenance for result in every]),
     )
 
 
@@ -154,7 +154,7 @@ def over_seeds(values: Float[np.ndarray, "seeds"]) -> Interval:
 
 
 def _p_values(differences: Float[np.ndarray, "tests seeds"]) -> Float[np.ndarray, "tests"]:
-    """Of the t test that the mean difference is zero; 1 where all of them are zero."""
+    """Returns p of the t test that the mean difference is zero; 1 where all of them are zero."""
     p_values = stats.ttest_1samp(differences, 0, axis=1).pvalue
     return np.where((differences == 0).all(1), 1, p_values)
 
@@ -168,6 +168,6 @@ def holm(p_values: Float[np.ndarray, "tests"]) -> Float[np.ndarray, "tests"]:
     return corrected
 
 
-def _shared(facts: Sequence[dict[str, object]]) -> dict[str, object]:
-    first = facts[0]
-    return {k: v for k, v in first.items() if all(other.get(k) == v for other in facts)}
+def _shared(every: Sequence[dict[str, object]]) -> dict[str, object]:
+    first = every[0]
+    return {k: v for k, v in first.items() if all(other.get(k) == v for other in every)}

@@ -1,4 +1,4 @@
-"""What the metrics compare and what they return, sample by sample.
+"""Types of what the metrics compare with `Targets`, and of what they return for each sample.
 
 Hands are an axis (right, left), joints are in the Hand 21 order.
 """
@@ -15,7 +15,7 @@ PROTOCOLS = ("wrist_aligned", "scale_aligned", "procrustes")
 
 
 class Reconstruction(Protocol):
-    """What is evaluated: the network's prediction, or one read from a file. Metres."""
+    """A reconstruction to evaluate: the network's prediction, or one read from a file. Metres."""
 
     @property
     def vertices(self) -> Float[Array, "B 2 778 3"]: ...
@@ -37,31 +37,6 @@ class ReconstructedMeshes:
     rel_trans: Float[Array, "B 3"]
 
 
-class Truth(Protocol):
-    """The fields of `er_jax.supervision.targets.Targets` that are compared with. Metres."""
-
-    @property
-    def joint_cam(self) -> Float[Array, "B 2 21 3"]: ...
-    @property
-    def joint_img(self) -> Float[Array, "B 2 21 3"]:
-        """Cells of the heatmap; only ratios of lengths count here."""
-
-    @property
-    def joint_valid(self) -> Bool[Array, "B 2 21"]: ...
-    @property
-    def joint_trunc(self) -> Bool[Array, "B 2 21"]: ...
-    @property
-    def mano_mesh_cam(self) -> Float[Array, "B 2 778 3"]: ...
-    @property
-    def mano_joint_cam(self) -> Float[Array, "B 2 21 3"]: ...
-    @property
-    def mano_hand_valid(self) -> Bool[Array, "B 2"]: ...
-    @property
-    def rel_trans(self) -> Float[Array, "B 3"]: ...
-    @property
-    def rel_trans_valid(self) -> Bool[Array, "B"]: ...
-
-
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class HandErrors:
@@ -77,7 +52,7 @@ class HandErrors:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class SampleAttributes:
-    """What a sample is and what may make it hard; NaN where a attribute does not apply."""
+    """Attributes of a sample that may make it hard; NaN where one does not apply."""
 
     sample_id: Int[Array, "B"]
     """The annotation's id in its dataset."""

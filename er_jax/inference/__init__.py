@@ -1,1 +1,1 @@
-"""A trained network put to use: pictures in, hands, exported models and descriptions out."""
+"""A trained network put to use: images in, hands, exported models and descriptions out."""

@@ -1,4 +1,4 @@
-"""A picture of what goes on in the network: joint heatmaps, and where DeOcc's hands look."""
+"""An image of what goes on in the network: joint heatmaps, and where DeOcc's hands look."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def draw_attention_maps(
     framed, to all cells of the other hand. A map's colours go from zero to its own maximum.
 
     Args:
-      path: of the picture.
+      path: of the image.
       crop: what the network saw, RGB.
       prediction: of it, without a batch axis, with `outputs_to_visualize` among its intermediates.
     """

@@ -29,7 +29,7 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Measures:
-    """What the table says of a part."""
+    """The table's numbers of one part."""
 
     output: tuple[int, ...]  # shape, of a batch
     parameters: int

@@ -52,7 +52,7 @@ def onnx_program(
 
 
 def _program_at(batch: int, function: Callable, side: int) -> onnx.ModelProto:
-    """The same, traced at a size of the batch."""
+    """Returns the graph traced at one size of the batch."""
     images = jax.ShapeDtypeStruct((batch, side, side, 3), np.float32)
     traced, outputs = jax.make_jaxpr(function, return_shape=True)(images)
     graph = _Graph(batch)
@@ -295,7 +295,7 @@ def _broadcast(graph: _Graph, inputs: list[_Value], shape: Shape, params: Params
 
 
 def _with_sizes(graph: _Graph, value: _Value, shape: Shape, held: Shape) -> _Value:
-    """The same elements in another shape."""
+    """Returns the same elements in another shape."""
     if value.constant is not None:
         return graph.constant(value.constant.reshape(held), shape)
     name = value.name if held == value.held else graph.reshaped(value.name, held)

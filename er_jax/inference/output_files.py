@@ -1,4 +1,4 @@
-"""From pictures of any size to two hand meshes each: OBJ, GLB, JSON and a picture."""
+"""From images of any size to two hand meshes each: OBJ, GLB, JSON and an image."""
 
 import itertools
 import json
@@ -20,7 +20,7 @@ from er_jax.rendering.overlays import (
     overlay,
     side_by_side,
     side_view,
-    write_picture,
+    write_image,
 )
 from er_jax.utils.errors import BadImageError, ConfigError
 from er_jax.utils.progress import progress_bar
@@ -31,45 +31,45 @@ logger = logging.getLogger(__name__)
 CAMERA_TO_GLTF = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
-def predict_pictures(
+def predict_images(
     net: ERNet,
     hands: HandModel,
-    pictures: Sequence[Path],
+    images: Sequence[Path],
     boxes: Sequence[Box] | None,
     output: Path,
     *,
     visualize: bool = False,
 ) -> list[Path]:
-    """Reconstructs the hands in each picture and writes the results into `output`.
+    """Reconstructs the hands in each image and writes the results into `output`.
 
-    Named as the picture (see `output_names`): `_right.obj` and `_left.obj` (metres, camera axes,
+    Named as the image (see `output_names`): `_right.obj` and `_left.obj` (metres, camera axes,
     right wrist at the origin), `.glb` (the same with glTF's axes), `.json` (parameters and joints)
     and `.png` (input, overlay, turned view).
 
     Args:
       net: the trained network.
       hands: both hand models.
-      pictures: files of any picture format.
-      boxes: x, y, width, height in pixels around both hands, one a picture; None: the whole
-        picture.
+      images: files of any image format.
+      boxes: x, y, width, height in pixels around both hands, one an image; None: the whole
+        image.
       output: folder, made if absent.
       visualize: also write `_attention.png`, see `draw_attention_maps`.
 
     Returns:
-      The pictures that were written.
+      The images that were written.
 
     Raises:
-      ConfigError: boxes that are not one a picture or have no area; nothing is done.
-      BadImageError: some pictures are missing or cannot be read; all others are done.
+      ConfigError: boxes that are not one an image or have no area; nothing is done.
+      BadImageError: some images are missing or cannot be read; all others are done.
     """
-    chosen: Sequence[Box | None] = boxes or [None] * len(pictures)
-    _check(pictures, chosen)
+    chosen: Sequence[Box | None] = boxes or [None] * len(images)
+    _check(images, chosen)
     collect = outputs_to_visualize(net.config) if visualize else ()
     pipeline = Pipeline(net, hands, collect=collect)
     output.mkdir(parents=True, exist_ok=True)
     written, left_out = [], []
-    with progress_bar("Predicting", len(pictures), "pictures") as bar:
-        for path, box, name in zip(pictures, chosen, output_names(pictures), strict=True):
+    with progress_bar("Predicting", len(images), "images") as bar:
+        for path, box, name in zip(images, chosen, output_names(images), strict=True):
             try:
                 image = read_photograph(path)
             except BadImageError as error:
@@ -85,16 +85,16 @@ def predict_pictures(
             bar.advance()
     if left_out:
         raise BadImageError(
-            f"{len(left_out)} of {len(pictures)} pictures were left out, see above: "
+            f"{len(left_out)} of {len(images)} images were left out, see above: "
             + ", ".join(map(str, left_out[:5]))
             + (", …" if len(left_out) > 5 else "")
         )
     return written
 
 
-def output_names(pictures: Sequence[Path]) -> list[str]:
-    """The pictures' names without their endings, numbered where one is taken already."""
-    stems = [path.stem for path in pictures]
+def output_names(images: Sequence[Path]) -> list[str]:
+    """The images' names without their endings, numbered where one is taken already."""
+    stems = [path.stem for path in images]
     taken = {stem for stem in stems if stems.count(stem) == 1}
     names = []
     for stem in stems:
@@ -105,12 +105,12 @@ def output_names(pictures: Sequence[Path]) -> list[str]:
     return names
 
 
-def _check(pictures: Sequence[Path], boxes: Sequence[Box | None]) -> None:
-    if not pictures:
-        raise ConfigError("no picture given: use --images=FILE, as often as there are pictures")
-    if len(boxes) != len(pictures):
+def _check(images: Sequence[Path], boxes: Sequence[Box | None]) -> None:
+    if not images:
+        raise ConfigError("no image given: use --images=FILE, as often as there are images")
+    if len(boxes) != len(images):
         raise ConfigError(
-            f"{len(boxes)} boxes for {len(pictures)} pictures: give one --box x,y,w,h a picture, "
+            f"{len(boxes)} boxes for {len(images)} images: give one --box x,y,w,h an image, "
             "in the same order, or none at all"
         )
     for box in boxes:
@@ -137,11 +137,11 @@ def _write(path: Path, image: Image, found: TwoHands, faces: np.ndarray) -> None
     Path(f"{path}.json").write_text(json.dumps(parameters, indent=1) + "\n", encoding="utf-8")
     painted = overlay(image, vertices, faces, camera.scale_px, camera.wrist_px, float(rel_trans[2]))
     side = side_view(vertices, faces, rel_trans, 384)
-    write_picture(Path(f"{path}.png"), side_by_side([image, painted, side]))
+    write_image(Path(f"{path}.png"), side_by_side([image, painted, side]))
 
 
 def _parameters(found: TwoHands) -> dict[str, Any]:
-    """What the meshes follow from, and where they lie in the picture, as plain JSON."""
+    """Returns what the meshes follow from, and where they lie in the image, as plain JSON."""
     prediction, camera = found.prediction, found.camera
     per_hand = {
         name: {

@@ -1,4 +1,4 @@
-"""From a picture and the box around its two hands to their reconstruction, without any file."""
+"""From an image and the box around its two hands to their reconstruction, without any file."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ from er_jax.utils.errors import ConfigError
 
 Image = UInt8[np.ndarray, "H W 3"]
 Box = Sequence[float]
-"""x, y, width, height in pixels of the picture."""
+"""x, y, width, height in pixels of the image."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PixelCamera:
-    """The network's weak-perspective cameras in the pixels of the picture."""
+    """The network's weak-perspective cameras in the pixels of the image."""
 
     scale_px: Float[np.ndarray, "2"]  # pixels per metre
     wrist_px: Float[np.ndarray, "2 2"]
@@ -29,13 +29,13 @@ class PixelCamera:
 
 @dataclasses.dataclass(frozen=True)
 class TwoHands:
-    """What the network says of the two hands in a picture; hands are an axis (right, left).
+    """The network's result for the two hands of an image; hands are an axis (right, left).
 
     Attributes:
       prediction: without a batch axis: `vertices` (2, 778, 3) and `joints` (2, 21, 3) in metres
         from each hand's wrist, camera axes (x right, y down, z forward), `betas`, `pose`,
         `rel_trans` (left wrist minus right wrist, metres), …
-      camera: where the hands lie in the picture.
+      camera: where the hands lie in the image.
       box_px: the square that was looked at, x, y, side, side.
       crop: what the network saw of it.
     """
@@ -47,7 +47,7 @@ class TwoHands:
 
 
 class Pipeline:
-    """A trained network for pictures of any size.
+    """A trained network for images of any size.
 
     Args:
       net: the network.
@@ -60,15 +60,15 @@ class Pipeline:
         self._reconstruct = Reconstructor(net, hands, collect=collect)
 
     def __call__(self, image: Image, box: Box | None = None) -> TwoHands:
-        """The reconstruction of one picture; see `many`."""
+        """The reconstruction of one image; see `many`."""
         return self.many([image], [box])[0]
 
     def many(self, images: Sequence[Image], boxes: Sequence[Box | None]) -> list[TwoHands]:
-        """The reconstructions of several pictures, as batches.
+        """The reconstructions of several images, as batches.
 
         Args:
           images: RGB, of any sizes.
-          boxes: around both hands of each; None: the whole picture.
+          boxes: around both hands of each; None: the whole image.
 
         Raises:
           ConfigError: a box has no area, or is none.
@@ -103,9 +103,9 @@ def square_box(box: Box) -> Float[np.ndarray, "4"]:
 
 
 def pixel_camera(prediction: Prediction, crop: Crop) -> PixelCamera:
-    """The cameras of one prediction, without a batch axis, in pixels of the uncropped picture."""
+    """The cameras of one prediction, without a batch axis, in pixels of the uncropped image."""
     wrist_crop = np.asarray(prediction.joint_proj)[:, 0] * BACKBONE_STRIDE
     return PixelCamera(
         scale_px=np.asarray(prediction.camera)[:, 0] * BACKBONE_STRIDE / crop.scale,
-        wrist_px=crop.to_picture(wrist_crop),
+        wrist_px=crop.to_image(wrist_crop),
     )

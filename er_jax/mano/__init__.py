@@ -17,7 +17,7 @@ from er_jax.mano.layer import (
     mano_forward,
     pose_from_components,
 )
-from er_jax.mano.model import HandModel, hand_model, hand_model_facts, load_hands
+from er_jax.mano.model import HandModel, hand_model, hand_model_identity, load_hands
 from er_jax.mano.rotations import (
     axis_angle_to_matrix,
     matrix_to_6d,
@@ -38,7 +38,7 @@ __all__ = [
     "HandModel",
     "axis_angle_to_matrix",
     "hand_model",
-    "hand_model_facts",
+    "hand_model_identity",
     "joint_order",
     "joints_from_vertices",
     "load_hands",

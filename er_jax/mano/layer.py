@@ -76,7 +76,7 @@ def _joints(
     coordinates: Sequence[Float[Array, "*batch_and_hands vertices"]],
     tips: Mapping[str, int] = TIP_VERTICES,
 ) -> Float[Array, "*batch_and_hands 21 3"]:
-    """The same of 778 vertices, or of the padded 784, each of whose coordinates is an array."""
+    """Returns the joints of 778 or of the padded 784 vertices, given as three arrays."""
     regressor = hands.joint_regressor[..., : coordinates[0].shape[-1], :]
     return jnp.stack([_joint_coordinate(tips, regressor, x) for x in coordinates], axis=-1)
 

@@ -49,7 +49,7 @@ class HandModel:
 
     @property
     def both_hands(self) -> bool:
-        """Whether the arrays hold both hands on a leading axis."""
+        """Says whether the arrays hold both hands on a leading axis."""
         return self.template.ndim == 3
 
     def hand(self, side: str) -> "HandModel":
@@ -58,8 +58,8 @@ class HandModel:
         return jax.tree.map(lambda x: x[index], self)
 
 
-def hand_model_facts(hands: HandModel) -> dict[str, str]:
-    """Which hand model was computed with."""
+def hand_model_identity(hands: HandModel) -> dict[str, str]:
+    """Returns which hand model is computed with."""
     return {"hand_model": hands.source, "hand_model_sha256": hands.sha256}
 
 

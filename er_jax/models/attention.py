@@ -45,7 +45,7 @@ class Attention(nnx.Module):
 
 
 def _one_product(inputs: Array, *layers: Linear) -> list[Array]:
-    """What linear layers without bias make of the same inputs: one product is faster than many."""
+    """Applies linear layers without bias to the same inputs, as one product instead of many."""
     dtype = layers[0].dtype
     kernel = jnp.concatenate([layer.kernel[...].astype(dtype) for layer in layers], axis=-1)
     return jnp.split(multiply(inputs.astype(dtype), kernel), len(layers), axis=-1)

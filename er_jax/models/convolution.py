@@ -25,10 +25,6 @@ def convolve(
     """
     if kernel.shape[0] == 1:
         return multiply(image[:, ::stride, ::stride], kernel[0, 0])
-    return _convolve_window(image, kernel, stride)
-
-
-def _convolve_window(image: Array, kernel: Array, stride: int) -> Array:
     padding = kernel.shape[0] // 2
     return lax.conv_general_dilated(
         image, kernel, (stride, stride), [(padding, padding)] * 2, dimension_numbers=LAYOUT
@@ -78,31 +74,6 @@ def _depthwise_cpu(image: Array, kernel: Array, *, stride: int) -> Array:
         for column in range(3)
     ]
     return reduce(jnp.add, terms)
-
-
-def convolve_stem(
-    image: Float[Array, "batch height width channels"],
-    kernel: Float[Array, "7 7 channels filters"],
-) -> Float[Array, "batch height//2 width//2 filters"]:
-    """A 7×7 convolution of stride 2 and padding 3, for an image of few channels and even sides.
-
-    Where the filters are no multiple of 64, blocks of 2×2 pixels become channels, which turns it
-    into a 4×4 convolution of stride 1 with four times the channels, and filters are padded to a
-    multiple of 32: sizes at which the CPU kernels of some XLA releases are up to ten times faster.
-    """
-    batch, height, width, channels = image.shape
-    filters = kernel.shape[-1]
-    if filters % 64 == 0:
-        return _convolve_window(image, kernel, 2)
-    blocks = image.reshape(batch, height // 2, 2, width // 2, 2, channels)
-    blocks = blocks.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // 2, width // 2, -1)
-    kernel = jnp.pad(kernel, ((1, 0), (1, 0), (0, 0), (0, -filters % 32)))
-    kernel = kernel.reshape(4, 2, 4, 2, channels, -1).transpose(0, 2, 1, 3, 4, 5)
-    kernel = kernel.reshape(4, 4, 4 * channels, -1)
-    output = lax.conv_general_dilated(
-        blocks, kernel, (1, 1), [(2, 1), (2, 1)], dimension_numbers=LAYOUT
-    )
-    return output[..., :filters]
 
 
 def max_pool(

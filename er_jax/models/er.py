@@ -31,7 +31,7 @@ from er_jax.utils.errors import ConfigError
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What the network says of each image; hand axis: right, left. All arrays are float32.
+    """The network's outputs for each image; hand axis: right, left. All arrays are float32.
 
     Metres, camera axes; cells are those of the S×S×D heatmaps, (0, 0, 0) the first cell's centre.
     """

@@ -1,4 +1,4 @@
-"""Cameras that pictures are drawn with: perspective, and the network's weak perspective.
+"""Cameras that images are drawn with: perspective, and the network's weak perspective.
 
 Axes: x right, y down, z forward, metres. A pixel's integer coordinate is its centre.
 """
@@ -13,7 +13,7 @@ _NEAREST_DEPTH_M = 0.01
 
 
 class Camera(Protocol):
-    """What the renderer asks of a camera."""
+    """The methods that the renderer asks of a camera."""
 
     def project(self, points: Float[np.ndarray, "*batch 3"]) -> Float[np.ndarray, "*batch 2"]:
         """Points (*batch, 3) in camera axes, metres -> pixels (*batch, 2)."""
@@ -22,7 +22,7 @@ class Camera(Protocol):
         """Unit vectors (*batch, 3) from the points towards the viewer."""
 
     def sees(self, points: Float[np.ndarray, "*batch 3"]) -> Bool[np.ndarray, "*batch"]:
-        """Whether points (*batch, 3) are ahead of the camera (*batch,)."""
+        """Returns whether points (*batch, 3) are ahead of the camera (*batch,)."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class PerspectiveCamera:
         return -points / np.maximum(np.linalg.norm(points, axis=-1, keepdims=True), 1e-9)
 
     def sees(self, points: Float[np.ndarray, "*batch 3"]) -> Bool[np.ndarray, "*batch"]:
-        """Whether points (*batch, 3) are ahead of the camera (*batch,)."""
+        """Returns whether points (*batch, 3) are ahead of the camera (*batch,)."""
         return points[..., 2] > _NEAREST_DEPTH_M
 
 

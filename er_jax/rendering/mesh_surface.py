@@ -61,7 +61,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 class _Topology(NamedTuple):
-    """What follows from the faces alone; V vertices are followed by H centres of holes.
+    """Indices that follow from the faces alone; V vertices are followed by H centres of holes.
 
     hole_centres (H, V) averages a hole's rim; faces (F', 3) includes the fans over the holes;
     faces_to_vertices (V + H, F') sums the normals of the faces around a vertex, without the

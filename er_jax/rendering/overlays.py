@@ -1,4 +1,4 @@
-"""Pictures of reconstructed hands: overlays, turned views, skeletons, and sheets of them."""
+"""Images of reconstructed hands: overlays, turned views, skeletons, and sheets of them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,16 +27,16 @@ def overlay(
     opacity: float = 0.9,
     hands: Sequence[int] = (0, 1),
 ) -> Image:
-    """Hands painted over the picture that they were seen in, each by its weak-perspective camera.
+    """Hands painted over the image that they were seen in, each by its weak-perspective camera.
 
     Args:
-      image: the picture.
+      image: RGB bytes.
       vertices: wrist-relative, metres, camera axes; right, left.
       faces: right, left.
       scale_px: pixels per metre of each hand's camera.
       wrist_px: where each hand's wrist is seen.
       rel_depth_m: depth of the left wrist minus that of the right one.
-      opacity: below 1 the picture shines through.
+      opacity: below 1 the image shines through.
       hands: which of the two to paint.
     """
     depth_px = np.array([0.0, rel_depth_m * np.mean(scale_px)])
@@ -60,7 +60,7 @@ def side_view(
       vertices: wrist-relative, metres, camera axes; right, left.
       faces: right, left.
       rel_trans: left wrist minus right wrist, metres.
-      size_px: side of the picture, which the hands fill.
+      size_px: side of the image, which the hands fill.
       degrees: of the turn; 90 is the view from the camera's right.
       hands: which of the two to paint.
     """
@@ -76,14 +76,14 @@ def side_skeletons(
     *,
     degrees: float = 90.0,
 ) -> Image:
-    """The same view as `side_view` of the joints and bones that are known."""
-    picture = np.full((size_px, size_px, 3), 255, np.uint8)
+    """Draws the joints and bones that are known as `side_view` draws meshes."""
+    image = np.full((size_px, size_px, 3), 255, np.uint8)
     hands = np.flatnonzero(known.any(1)).tolist()
     if hands:
         placed = _turned(np.where(known[..., None], joints, 0), rel_trans, size_px, degrees, hands)
         for hand in hands:
-            draw_skeleton(picture, placed[hand, :, :2], known[hand], HAND_COLOURS[hand])
-    return picture
+            draw_skeleton(image, placed[hand, :, :2], known[hand], HAND_COLOURS[hand])
+    return image
 
 
 def _turned(
@@ -117,8 +117,8 @@ def _paint(
     return render_meshes(image, meshes, _PIXELS, opacity=opacity).image
 
 
-def sheet(rows: Sequence[Sequence[Image]], titles: Sequence[str], cell_px: int = 224) -> Image:
-    """Square pictures in a table with a title above each column."""
+def image_grid(rows: Sequence[Sequence[Image]], titles: Sequence[str], cell_px: int = 224) -> Image:
+    """Square images in a table with a title above each column."""
     header = np.full((28, cell_px * len(titles), 3), 255, np.uint8)
     for column, title in enumerate(titles):
         corner = (column * cell_px + 6, 20)
@@ -129,7 +129,7 @@ def sheet(rows: Sequence[Sequence[Image]], titles: Sequence[str], cell_px: int =
 
 
 def _fitted(image: Image, side_px: int) -> Image:
-    """The picture in a white square, its proportions kept."""
+    """The image in a white square, its proportions kept."""
     height, width = image.shape[:2]
     scale = side_px / max(height, width)
     size = max(round(width * scale), 1), max(round(height * scale), 1)
@@ -140,25 +140,25 @@ def _fitted(image: Image, side_px: int) -> Image:
     return square
 
 
-def side_by_side(pictures: Sequence[Image], height_px: int = 384) -> Image:
-    """Pictures of any size in a row, all of one height."""
+def side_by_side(images: Sequence[Image], height_px: int = 384) -> Image:
+    """Images of any size in a row, all of one height."""
     scaled = []
-    for picture in pictures:
-        width = max(round(picture.shape[1] * height_px / picture.shape[0]), 1)
-        shrinks = picture.shape[0] > height_px
+    for image in images:
+        width = max(round(image.shape[1] * height_px / image.shape[0]), 1)
+        shrinks = image.shape[0] > height_px
         way = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-        scaled.append(cv2.resize(picture, (width, height_px), interpolation=way))
+        scaled.append(cv2.resize(image, (width, height_px), interpolation=way))
     return np.hstack(scaled)
 
 
-def write_picture(path: Path, image: Image) -> None:
+def write_image(path: Path, image: Image) -> None:
     """Writes a PNG.
 
     Raises:
       OSError: if the file cannot be written.
     """
     if not cv2.imwrite(str(path), image[..., ::-1]):
-        raise OSError(f"cannot write the picture {path}: is the folder there, and the disk full?")
+        raise OSError(f"cannot write the image {path}: is the folder there, and the disk full?")
 
 
 def draw_skeleton(
@@ -169,7 +169,7 @@ def draw_skeleton(
     *,
     seen: Bool[np.ndarray, "21"] | None = None,
 ) -> None:
-    """Draws one hand's joints and bones into a picture; joints that are not seen are hollow.
+    """Draws one hand's joints and bones into an image; joints that are not seen are hollow.
 
     Args:
       image: drawn into.

@@ -1,9 +1,9 @@
-"""Shaded pictures of meshes on the CPU: numpy, OpenCV's polygon filler, no GPU and no OpenGL.
+"""Shaded images of meshes on the CPU: numpy, OpenCV's polygon filler, no GPU and no OpenGL.
 
-Vertices are shaded; front faces are painted from the farthest to the nearest at twice the picture's
+Vertices are shaded; front faces are painted from the farthest to the nearest at twice the image's
 resolution, each point with the colour between its face's corners, then averaged down: meshes hide
 one another face by face. Refined, a face becomes four on curved edges, and outlines are round. Two
-hands in a 512×334 picture take about 15 ms on one core, refined about 25.
+hands in a 512×334 image take about 15 ms on one core, refined about 25.
 
 Axes: the camera's, as in `er_jax.rendering.cameras`.
 """
@@ -81,19 +81,19 @@ def render_meshes(
     refine: bool = True,
     supersampling: int = 2,
 ) -> Rendering:
-    """Paint meshes over a picture; of two faces the nearer to the camera is seen.
+    """Paint meshes over an image; of two faces the nearer to the camera is seen.
 
     background is left as it is. opacity below 1 lets it shine through the meshes (not one mesh
     through another). refine rounds the outlines by curved edges, for twice the time.
-    Raises ValueError for a background that is no RGB picture or for more than 254 meshes.
+    Raises ValueError for a background that is no RGB image or for more than 254 meshes.
     """
     if background.ndim != 3 or background.shape[2] != 3 or background.dtype != np.uint8:
         raise ValueError(
-            f"background is {background.dtype} {background.shape}; a picture (H, W, 3) of uint8 "
+            f"background is {background.dtype} {background.shape}; an image (H, W, 3) of uint8 "
             "is needed (cv2.cvtColor makes three channels of one)"
         )
     if len(meshes) > 254:
-        raise ValueError(f"{len(meshes)} meshes; a picture takes at most 254")
+        raise ValueError(f"{len(meshes)} meshes; an image takes at most 254")
     height, width = background.shape[:2]
     image, labels = background.copy(), np.full((height, width), -1, np.int16)
     if not meshes:
@@ -124,7 +124,7 @@ def render_meshes(
 
 
 class _Faces(NamedTuple):
-    """What is painted: corners_px (N, 3, 2), their colours (N, 3, 3) 0..255, depth, mesh (N,)."""
+    """Triangles to paint: corners_px (N, 3, 2), colours (N, 3, 3) 0..255, depth, mesh (N,)."""
 
     corners_px: np.ndarray
     colours: np.ndarray
@@ -167,7 +167,7 @@ def _signed_area(corners: np.ndarray) -> np.ndarray:
 
 
 def _region(corners_px: np.ndarray, width: int, height: int) -> tuple[int, int, int, int] | None:
-    """Left, top, right, bottom of the part of the picture that is painted; None for nothing."""
+    """Left, top, right, bottom of the part of the image that is painted; None for nothing."""
     if not len(corners_px):
         return None
     x, y = corners_px[..., 0], corners_px[..., 1]

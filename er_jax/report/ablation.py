@@ -103,23 +103,23 @@ def _other_metrics(compared: Ablation) -> list[str]:
 
 
 def _words(compared: Ablation) -> list[str]:
-    facts = compared.facts
+    provenance = compared.provenance
     lines = [
         f"MPJPE is {compared.metric}: mean over {len(compared.seeds)} seeds "
         f"({', '.join(map(str, compared.seeds))}) of {compared.steps:,} steps each, on "
         f"{compared.samples:,} samples of {compared.sequences} sequences of "
-        f"{facts.get('dataset')}, split {facts.get('split')}; trained and evaluated on "
-        f"{facts.get('device')}. The runs of one seed saw the same batches in the same order. In "
-        f"brackets {CONFIDENCE:.0%} intervals: over seeds Student's t, paired by seed; over "
+        f"{provenance.get('dataset')}, split {provenance.get('split')}; trained and evaluated on "
+        f"{provenance.get('device')}. The runs of one seed saw the same batches in the same order. "
+        f"In brackets {CONFIDENCE:.0%} intervals: over seeds Student's t, paired by seed; over "
         f"{compared.drawn} the paired bootstrap on errors averaged over the seeds. A difference is "
         "called worse or better where both exclude zero and the t test's p, corrected for "
         f"{len(compared.variants) - 1} comparisons, is below {1 - CONFIDENCE:.2f}; not significant "
         "does not mean that there is none.",
     ]
-    if facts.get("hand_model") == "stand-in":
+    if provenance.get("hand_model") == "stand-in":
         lines += [
             "",
-            "This measured small networks, trained briefly on drawn pictures of the stand-in hand. "
+            "This measured small networks, trained briefly on drawn images of the stand-in hand. "
             "It says that the switches work and what the modules do there; it neither confirms nor "
             "refutes the paper's ablation on InterHand2.6M.",
         ]

@@ -10,7 +10,7 @@ from data_pipeline.augmentation import Crop
 from er_jax.evaluation.network import NetworkEvaluation, TrainedNetwork, crop_reconstructor
 from er_jax.evaluation.types import ReconstructedMeshes
 from er_jax.mano import HandModel
-from er_jax.report.pictures import sample_pictures
+from er_jax.report.sample_images import sample_images
 from er_jax.report.write import write_report
 
 
@@ -37,13 +37,13 @@ def report_on_checkpoint(
     reconstruct_crops = crop_reconstructor(trained, hands)
 
     def reconstruct(records: Int[np.ndarray, "N"]) -> ReconstructedMeshes:
-        pictures = (split.picture(int(record)) for record in records)
+        images = (split.image(int(record)) for record in records)
         size = trained.config.input_size
-        crops = [Crop.of(image, sample["bbox_px"], size).image for image, sample in pictures]
+        crops = [Crop.of(image, sample["bbox_px"], size).image for image, sample in images]
         return reconstruct_crops(np.stack(crops))
 
     network = evaluation.network
-    pictures = sample_pictures(network, split, hands, reconstruct)
+    images = sample_images(network, split, hands, reconstruct)
     title = f"{network.name} on {split.dataset}, {split.split}"
     return write_report(
         folder,
@@ -51,5 +51,5 @@ def report_on_checkpoint(
         [network],
         hands=hands,
         baselines=evaluation.baselines,
-        pictures=pictures,
+        images=images,
     )

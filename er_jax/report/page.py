@@ -13,7 +13,7 @@ from er_jax.evaluation.summary import SUBSETS
 from er_jax.evaluation.types import PROTOCOLS
 from er_jax.mano import HAND21, HANDS, HandModel
 from er_jax.report.charts import HandDrawing, breakdown_chart, draw_hands, hand_chart, pck_chart
-from er_jax.report.pictures import SamplePicture
+from er_jax.report.sample_images import SampleImage
 from er_jax.report.tables import PAPER_COLUMNS
 
 Summaries = Mapping[str, Mapping[str, Any]]
@@ -32,7 +32,7 @@ def html_page(
     baselines: Sequence[str],
     broken_down: Sequence[Breakdown],
     comparison: Comparison | None,
-    pictures: Sequence[SamplePicture],
+    images: Sequence[SampleImage],
     hands: HandModel,
 ) -> str:
     """The whole page; whatever is absent is a dash or a sentence.
@@ -44,7 +44,7 @@ def html_page(
       baselines: which of these are baselines.
       broken_down: the first predictor's breakdowns.
       comparison: of the predictors, where there are several.
-      pictures: of the first predictor's samples.
+      images: of the first predictor's samples.
       hands: to draw the errors of joints on.
     """
     main = next(iter(summaries))
@@ -62,7 +62,7 @@ def html_page(
         title=title,
         main=main,
         predictors=list(summaries),
-        facts=provenance[main],
+        main_provenance=provenance[main],
         paper_columns=list(PAPER_COLUMNS.values()),
         headlines={name: _headline(summary) for name, summary in summaries.items()},
         baselines=baselines,
@@ -73,9 +73,11 @@ def html_page(
         joints=list(_joints(summaries[main], draw_hands(hands))),
         breakdowns=[_breakdown(part) for part in broken_down],
         breakdown_metrics=[metric.split("/") for metric in METRICS],
-        pictures=pictures,
+        images=images,
         provenance=provenance,
-        provenance_fields=list(dict.fromkeys(f for facts in provenance.values() for f in facts)),
+        provenance_fields=list(
+            dict.fromkeys(field for one in provenance.values() for field in one)
+        ),
     )
 
 
@@ -103,7 +105,7 @@ def _protocol(protocol: str, summaries: Summaries) -> dict[str, Any]:
 def _joints(
     summary: Mapping[str, Any], drawings: Sequence[HandDrawing]
 ) -> Iterator[dict[str, Any]]:
-    """Of each protocol that has joints: the charts of both hands, and means over their parts."""
+    """Yields, for each protocol with joints, charts of both hands and means over their parts."""
     for protocol in PROTOCOLS:
         metric = summary[protocol][_JOINT_METRIC[protocol]]
         errors = {

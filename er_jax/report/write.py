@@ -11,7 +11,7 @@ from er_jax.evaluation.results import Evaluated, file_name, save_errors
 from er_jax.evaluation.summary import PCK_THRESHOLDS_MM, summarize
 from er_jax.mano import HandModel
 from er_jax.report.page import html_page
-from er_jax.report.pictures import SamplePicture
+from er_jax.report.sample_images import SampleImage
 from er_jax.report.tables import csv_table, markdown_row
 from er_jax.utils.atomic_write import atomic_write, write_json
 from er_jax.utils.errors import ConfigError
@@ -26,7 +26,7 @@ def write_report(
     *,
     hands: HandModel,
     baselines: Sequence[Evaluated] = (),
-    pictures: Sequence[SamplePicture] = (),
+    images: Sequence[SampleImage] = (),
     unit: str = "sequence",
 ) -> Path:
     """Writes `report.html`, `numbers.json`, `numbers.csv`, `row.md` and each predictor's errors.
@@ -37,7 +37,7 @@ def write_report(
       predictors: the first is the one the page is about; several are compared with it.
       hands: the hand model evaluated with.
       baselines: stand beside the predictors, without intervals.
-      pictures: of the first predictor's samples.
+      images: of the first predictor's samples.
       unit: what the intervals are drawn from: "sequence" or "sample".
 
     Returns:
@@ -77,7 +77,7 @@ def write_report(
         baselines=[predictor.name for predictor in baselines],
         broken_down=broken_down[predictors[0].name],
         comparison=comparison,
-        pictures=pictures,
+        images=images,
         hands=hands,
     )
     folder.mkdir(parents=True, exist_ok=True)

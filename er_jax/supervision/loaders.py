@@ -52,7 +52,7 @@ def steps_in_epoch(data: BatchLoader) -> int:
 
 
 def training_datasets(config: ConfigDict) -> str | dict[str, float]:
-    """What a config trains on: a dataset's name, or several with their shares."""
+    """Returns what a config trains on: a dataset's name, or several with their shares."""
     return _mixture(config.data.mixture) if config.data.mixture else config.data.dataset
 
 
@@ -92,7 +92,7 @@ class Split:
 
     @property
     def annotations(self) -> AnnotatedSplit:
-        """The same samples without their pictures."""
+        """Returns the same samples without their images."""
         return AnnotatedSplit(self.data_dir, self.dataset, self.name, input_size=self.input_size)
 
     def _loader(self) -> BatchLoader:

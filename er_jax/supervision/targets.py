@@ -2,7 +2,7 @@
 
 The host only crops and colours the image; everything that follows from the annotations, the hand
 model and the augmentation parameters is arithmetic on a few hundred numbers and belongs in the
-compiled step. Hands are always (right, left) of the picture that the network sees: a flip swaps
+compiled step. Hands are always (right, left) of the image that the network sees: a flip swaps
 them.
 """
 
@@ -33,7 +33,7 @@ Batch = Mapping[str, Array]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Targets:
-    """What the losses and the metrics compare a prediction with.
+    """The truth that the losses and the metrics compare a prediction with.
 
     Lengths in metres in the axes of the (augmented) camera: x right, y down, z forward. "Image"
     coordinates are cells of the heatmap, x and y in [0, heatmap_size), z in [0, depth_bins). A
@@ -58,7 +58,7 @@ class Targets:
 
 @dataclasses.dataclass(frozen=True)
 class TargetSizes:
-    """What the cells of the heatmaps span.
+    """The sizes that the cells of the heatmaps span.
 
     Attributes:
       heatmap_size: cells along an image axis of the joint heatmaps.
@@ -142,7 +142,7 @@ compiled_targets = jax.jit(make_targets)
 
 
 class _Annotations(NamedTuple):
-    """What is known of the hands, in the axes of the camera as it stood, metres."""
+    """The annotations of the hands, in the axes of the camera as it stood, metres."""
 
     joint_cam: Float[Array, "B 2 21 3"]
     joint_valid: Bool[Array, "B 2 21"]

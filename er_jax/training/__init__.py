@@ -1,1 +1,1 @@
-"""How a network learns: state, step, loop, optimizer, checkpoints, logs; no report is made here."""
+"""Training: state, step, loop, optimizer, checkpoints, logs; no report is made here."""

@@ -35,7 +35,7 @@ class CheckpointError(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class Saved:
-    """What a checkpoint holds."""
+    """The contents of a checkpoint."""
 
     state: TrainState  # of host arrays
     data: dict[str, Any]  # the position of the data iterator
@@ -172,7 +172,7 @@ class Checkpoints:
         return self._manager.restore(step, args=arguments).model
 
     def read_run(self, step: int) -> dict[str, Any]:
-        """What was said of the run when it was saved at a step.
+        """Returns the record of the run that was saved with a step.
 
         Raises:
           CheckpointError: it cannot be read.

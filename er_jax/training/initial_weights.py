@@ -1,13 +1,12 @@
 """The weights that a new run starts from: a pretrained backbone, another run, or parts of it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from er_jax.models import ERConfig
 from er_jax.models.functional import NetworkWeights
@@ -18,11 +17,16 @@ from er_jax.utils.errors import ConfigError, NotFoundError
 Tree = Any
 
 
-def with_initial_weights(config: ConfigDict, state: TrainState) -> TrainState:
-    """The state of a new run, with the weights that the config names.
+def with_initial_weights(
+    state: TrainState, net_config: ERConfig, init_from: str | None, init_parts: Sequence[str]
+) -> TrainState:
+    """The state of a new run, with the weights that it is told to start from.
 
-    First those of `config.model.backbone_weights`, then those that `config.init_from` has for the
-    parts that `config.init_parts` names.
+    Args:
+      state: freshly initialised.
+      net_config: of its network; the backbone starts from its `backbone_weights`, where set.
+      init_from: a run's folder, or one of its checkpoints, whose weights come after; or None.
+      init_parts: patterns of the names of the weights that are taken from there.
 
     Raises:
       NotFoundError: there is no such checkpoint.
@@ -30,12 +34,12 @@ def with_initial_weights(config: ConfigDict, state: TrainState) -> TrainState:
         another shape, and every pattern that no weight's name begins with.
       WeightError, CheckpointError: see `load_backbone`.
     """
-    state = with_pretrained_backbone(ERConfig.from_dict(config.model), state)
-    if not config.init_from:
+    state = with_pretrained_backbone(net_config, state)
+    if not init_from:
         return state
-    checkpoint, saved = _read(Path(config.init_from))
+    checkpoint, saved = _read(Path(init_from))
     weights = state.params, state.batch_stats
-    chosen = _chosen(weights, saved, tuple(config.init_parts), checkpoint)
+    chosen = _chosen(weights, saved, tuple(init_parts), checkpoint)
     return with_weights(state, NetworkWeights(*chosen))
 
 

@@ -21,7 +21,7 @@ from er_jax.training.profile import Profile
 from er_jax.training.run_record import check_same_run, environment, run_record
 from er_jax.training.signals import stop_on_signal
 from er_jax.training.state import create_state
-from er_jax.training.step import make_train_step
+from er_jax.training.step import StepSettings, make_train_step
 from er_jax.training.throughput import Speed, Throughput
 from er_jax.training.validation import Validation
 from er_jax.utils import distributed
@@ -30,7 +30,7 @@ from er_jax.utils.progress import progress_bar
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a call of `train` ended."""
+    """The outcome of a call of `train`."""
 
     finished: bool  # False: a signal stopped it, and the same call goes on from there
     step: int
@@ -76,7 +76,7 @@ def train(
         batch_size=config.batch_size,
         steps_per_epoch=epoch_steps,
     )
-    train_step = make_train_step(config, optimizer, learning_rate)
+    train_step = make_train_step(StepSettings.of(config), optimizer, learning_rate)
     with_ema = config.optimizer.ema_decay > 0
     state = create_state(net_config, optimizer, config.seed, with_ema=with_ema)
     record = run_record(config, environment(config, hands))
@@ -87,12 +87,16 @@ def train(
         stop_on_signal() as stop,
         Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep) as checkpoints,
         MetricLog(workdir) as log,
-        Throughput() as pace,
+        Throughput() as throughput,
         Profile(workdir / "tensorboard", *profile) as trace,
     ):
         skipped = NonFiniteUpdates(workdir, config.nonfinite_updates_limit, stop)
         monitor = Monitor(
-            log, pace, skipped, batch_size=config.batch_size, every_steps=config.log_every_steps
+            log,
+            throughput,
+            skipped,
+            batch_size=config.batch_size,
+            every_steps=config.log_every_steps,
         )
         validation = Validation(
             config.validation,
@@ -111,7 +115,7 @@ def train(
             data.set_state(saved.data)
             logging.info("Going on from step %d of %s", state.step, checkpoints.folder)
         else:
-            state = with_initial_weights(config, state)
+            state = with_initial_weights(state, net_config, config.init_from, config.init_parts)
         step = int(state.step)
         state, hands = distributed.replicate((state, hands))
 
@@ -129,10 +133,10 @@ def train(
                 if ended or stop.requested:
                     break
                 step += 1
-                batch = pace.read(data)
+                batch = throughput.read(data)
                 trace.before(step)
                 state, metrics = train_step(state, hands, distributed.shard(batch))
-                pace.enqueued(metrics)
+                throughput.enqueued(metrics)
                 trace.after(step, metrics)
                 monitor.add(step, metrics, batch)
                 bar.advance(note=monitor.note, details=monitor.details)
@@ -140,4 +144,4 @@ def train(
         raise stop.error
     scores = tuple((entry["step"], entry["score"]) for entry in validation.history)
     finished = ended and not validation.is_due(step)
-    return Outcome(finished, step, pace.total, skipped.count, validation.metric, scores)
+    return Outcome(finished, step, throughput.total, skipped.count, validation.metric, scores)

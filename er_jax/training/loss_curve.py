@@ -1,4 +1,4 @@
-"""A picture of a run: the loss of every step and the validation errors beside it."""
+"""An image of a run: the loss of every step and the validation errors beside it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,12 +11,12 @@ from er_jax.training.metric_log import read_metric_log
 CURVES = ("scale_aligned/MPJPE/all", "wrist_aligned/MPJPE/all", "procrustes/PA-MPJPE/all")
 
 
-def draw_loss_curve(metrics: Path, picture: Path, baselines: Mapping[str, float]) -> bool:
+def draw_loss_curve(metrics: Path, image: Path, baselines: Mapping[str, float]) -> bool:
     """Draws the loss of every step and the validation errors beside it.
 
     Args:
       metrics: the run's `metrics.jsonl`.
-      picture: PNG to write.
+      image: PNG to write.
       baselines: name → error in mm, drawn as level lines among the validation errors.
 
     Returns:
@@ -44,7 +44,7 @@ def draw_loss_curve(metrics: Path, picture: Path, baselines: Mapping[str, float]
         right.legend()
     else:
         right.text(0.5, 0.5, "no validation", ha="center", transform=right.transAxes)
-    figure.savefig(picture, dpi=110)
+    figure.savefig(image, dpi=110)
     return True
 
 

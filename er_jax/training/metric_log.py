@@ -46,9 +46,9 @@ class MetricLog:
         for name, value in finite.items():
             self._tensorboard.add_scalar(name, value, step)
 
-    def picture(self, step: int, name: str, picture: UInt8[np.ndarray, "H W 3"]) -> None:
-        """Writes an RGB picture for TensorBoard."""
-        self._tensorboard.add_image(name, picture, step, dataformats="HWC")
+    def image(self, step: int, name: str, image: UInt8[np.ndarray, "H W 3"]) -> None:
+        """Writes an RGB image for TensorBoard."""
+        self._tensorboard.add_image(name, image, step, dataformats="HWC")
 
 
 def _drop_torn_line(path: Path) -> None:

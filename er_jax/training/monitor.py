@@ -1,4 +1,4 @@
-"""What is told of a run while it goes: its steps' numbers, fetched a few at a time."""
+"""The monitor tells of a run while it goes: its steps' numbers, fetched a few at a time."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,7 +23,7 @@ class Monitor:
     def __init__(
         self,
         log: MetricLog,
-        pace: Throughput,
+        throughput: Throughput,
         skipped: NonFiniteUpdates,
         *,
         batch_size: int,
@@ -31,7 +31,7 @@ class Monitor:
     ):
         """Fetches the numbers of `every_steps` steps at a time, of `batch_size` samples each."""
         self.note = self.details = ""
-        self._log, self._pace, self._skipped = log, pace, skipped
+        self._log, self._throughput, self._skipped = log, throughput, skipped
         self._batch_size, self._every = batch_size, every_steps
         self._pending: list[tuple[int, Metrics, dict[str, Any]]] = []
         self._told = Speed()
@@ -64,7 +64,7 @@ class Monitor:
         self.details = "  ".join(f"{name} {value:.3g}" for name, value in numbers.items())
 
     def _tell_speed(self, step: int) -> None:
-        speed, self._told = self._pace.total.since(self._told), self._pace.total
+        speed, self._told = self._throughput.total.since(self._told), self._throughput.total
         self.note = ""
         if speed.steps:
             images, waiting = self._batch_size * speed.steps_per_second, speed.waiting_for_data

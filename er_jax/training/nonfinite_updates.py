@@ -41,7 +41,7 @@ class NonFiniteUpdates:
         return len(self._steps)
 
     def add(self, step: int, batch: HostBatch, loss: float, gradient_norm: float) -> None:
-        """Notes one; the batch needs no pictures."""
+        """Notes one; the batch needs no images."""
         ids = batch["annotation_id"]
         culprits = {name: ids[samples].tolist() for name, samples in _not_finite(batch).items()}
         entry = {

@@ -37,13 +37,13 @@ class Profile:
             self._stop()
 
     def before(self, step: int) -> None:
-        """To be called before a step is enqueued."""
+        """Starts the trace where it is due; to be called before a step is enqueued."""
         if step == self.first:
             jax.profiler.start_trace(self.folder)
             self._tracing = True
 
     def after(self, step: int, result: object) -> None:
-        """To be called with what an enqueued step will give."""
+        """Ends the trace where it is due; to be called with what an enqueued step will give."""
         if self._tracing and step == self.last:
             jax.block_until_ready(result)
             self._stop()

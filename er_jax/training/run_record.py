@@ -1,4 +1,4 @@
-"""What a checkpoint says of the run it belongs to, and whether a run may go on from it."""
+"""Run records say which run a checkpoint belongs to, and decide whether a run may go on from it."""
 
 import json
 import logging
@@ -8,11 +8,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from data_pipeline.datasets import dataset_facts
-from er_jax.mano import HandModel, hand_model_facts
+from data_pipeline.datasets import dataset_versions
+from er_jax.mano import HandModel, hand_model_identity
 from er_jax.supervision.loaders import training_datasets
 from er_jax.utils.errors import ConfigError
-from er_jax.utils.provenance import code_facts
+from er_jax.utils.provenance import code_version
 
 Record = Mapping[str, Any]
 """Plain JSON: the run's `config`, its `environment`, and the history of `validation`."""
@@ -48,11 +48,11 @@ def run_record(config: ConfigDict, environment: Mapping[str, Any] | None = None)
 
 
 def environment(config: ConfigDict, hands: HandModel) -> dict[str, Any]:
-    """Which code, hand model and data a run computes with."""
+    """Returns which code, hand model and data a run computes with."""
     return {
-        "code": code_facts(),
-        "hands": hand_model_facts(hands),
-        "data": dataset_facts(config.data_dir, training_datasets(config)),
+        "code": code_version(),
+        "hands": hand_model_identity(hands),
+        "data": dataset_versions(config.data_dir, training_datasets(config)),
     }
 
 
@@ -105,11 +105,11 @@ def check_same_network(saved: Record, config: ConfigDict, checkpoint: Path) -> N
 
 def warn_of_other_hands(saved: Record, hands: HandModel, checkpoint: Path) -> None:
     """Says so where a checkpoint was trained with another hand model than is used now."""
-    trained, used = saved.get("environment", {}).get("hands"), hand_model_facts(hands)
+    trained, used = saved.get("environment", {}).get("hands"), hand_model_identity(hands)
     if trained and trained["hand_model_sha256"] != used["hand_model_sha256"]:
         there, here = (
-            f"{facts['hand_model']} (SHA-256 {facts['hand_model_sha256'][:12]}…)"
-            for facts in (trained, used)
+            f"{provenance['hand_model']} (SHA-256 {provenance['hand_model_sha256'][:12]}…)"
+            for provenance in (trained, used)
         )
         logging.warning(
             "Checkpoint %s was trained with other hands: %s there, %s now. Its poses and shapes "

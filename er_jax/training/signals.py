@@ -12,7 +12,7 @@ from er_jax.utils.distributed import AnyProcess
 
 @dataclasses.dataclass
 class Stop:
-    """Whether somebody asked for the end, of whichever process."""
+    """A request for the end of the run, made of any of its processes."""
 
     asked: bool = False  # this process
     requested: bool = False  # any process, as all of them agreed at the newest `poll`

@@ -1,8 +1,9 @@
 """One optimizer step, compiled once for all devices."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +25,44 @@ Metrics = dict[str, jax.Array]
 GradientFunction = Callable[[Tree, Tree, HandModel, Batch, jax.Array], tuple[Tree, Tree, Metrics]]
 
 
+@dataclasses.dataclass(frozen=True)
+class StepSettings:
+    """Settings of what a step computes, besides its optimizer.
+
+    Attributes:
+      net: the network's sizes and switches.
+      depth_box_m: the depth that its heatmaps span.
+      loss_weights: of each term of the loss; terms that are not named are left out.
+      seed: that dropout follows from.
+      sync_batch_norm: batch statistics are those of all devices together.
+      accumulation: parts into which a device's batch is cut, one computed after the other.
+      ema_decay: of the moving average of the weights; 0: there is none.
+    """
+
+    net: ERConfig
+    depth_box_m: float
+    loss_weights: Mapping[str, float]
+    seed: int = 0
+    sync_batch_norm: bool = True
+    accumulation: int = 1
+    ema_decay: float = 0.0
+
+    @classmethod
+    def of(cls, config: ConfigDict) -> Self:
+        """The settings of a run's config."""
+        return cls(
+            ERConfig.from_dict(config.model),
+            config.depth_box_m,
+            dict(config.loss),
+            config.seed,
+            config.sync_batch_norm,
+            config.optimizer.accumulation,
+            config.optimizer.ema_decay,
+        )
+
+
 def make_train_step(
-    config: ConfigDict, optimizer: optax.GradientTransformation, learning_rate: optax.Schedule
+    settings: StepSettings, optimizer: optax.GradientTransformation, learning_rate: optax.Schedule
 ) -> Callable[[TrainState, HandModel, Batch], tuple[TrainState, Metrics]]:
     """The step (state, hands, batch) → (state, metrics), over all devices.
 
@@ -36,16 +73,17 @@ def make_train_step(
     number changed.
     What dropout leaves out follows from the seed, the step and the device.
     """
-    gradients_of = accumulated(make_gradient_function(config), config.optimizer.accumulation)
-    decay = config.optimizer.ema_decay
+    gradients_of = accumulated(make_gradient_function(settings), settings.accumulation)
+    decay = settings.ema_decay
 
     def train_step(state: TrainState, hands: HandModel, batch: Batch):
-        key = distributed.key_of_device(jax.random.fold_in(jax.random.key(config.seed), state.step))
+        key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
+        key = distributed.key_of_device(key)
         gradients, batch_stats, metrics = gradients_of(
             state.params, state.batch_stats, hands, batch, key
         )
         gradients, metrics = distributed.mean_over_devices((gradients, metrics))
-        if not config.sync_batch_norm:
+        if not settings.sync_batch_norm:
             batch_stats = distributed.mean_over_devices(batch_stats)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         rate = learning_rate(state.step)
@@ -65,16 +103,14 @@ def make_train_step(
     return distributed.data_parallel(train_step, donate=(0,))
 
 
-def make_gradient_function(config: ConfigDict) -> GradientFunction:
+def make_gradient_function(settings: StepSettings) -> GradientFunction:
     """Gradients of the loss on a device's part of a batch, and the moved batch statistics."""
-    net_config = ERConfig.from_dict(config.model)
     structure = network_structure(
-        net_config,
+        settings.net,
         training=True,
-        batch_norm_axis=distributed.AXIS if config.sync_batch_norm else None,
+        batch_norm_axis=distributed.AXIS if settings.sync_batch_norm else None,
     )
-    sizes = TargetSizes.of(net_config, config.depth_box_m)
-    weights = dict(config.loss)
+    sizes = TargetSizes.of(settings.net, settings.depth_box_m)
 
     def gradients_of(
         params: Tree, batch_stats: Tree, hands: HandModel, batch: Batch, key: jax.Array
@@ -84,7 +120,9 @@ def make_gradient_function(config: ConfigDict) -> GradientFunction:
 
         def loss(params):
             net = nnx.merge(structure, params, batch_stats)
-            terms = losses(net(image, hands, rngs=nnx.Rngs(dropout=key)), targets, weights)
+            terms = losses(
+                net(image, hands, rngs=nnx.Rngs(dropout=key)), targets, settings.loss_weights
+            )
             moved = nnx.to_pure_dict(nnx.state(net, nnx.BatchStat))
             return sum(terms.values()), (terms, moved)
 
@@ -95,7 +133,7 @@ def make_gradient_function(config: ConfigDict) -> GradientFunction:
 
 
 def accumulated(gradients_of: GradientFunction, parts: int) -> GradientFunction:
-    """The same on a batch in that many equal parts, one after the other: less memory, more time."""
+    """Returns the function that cuts a batch into equal parts: less memory, more time."""
     if parts == 1:
         return gradients_of
 

@@ -1,4 +1,4 @@
-"""How fast a run goes: the host one step ahead of the devices, and what they wait for."""
+"""Throughput of a run: the host stays one step ahead, and sees what the devices wait for."""
 
 import time
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ Batch = TypeVar("Batch")
 
 
 class Speed(NamedTuple):
-    """Of some steps, without validations and checkpoints between them."""
+    """The speed of some steps, without validations and checkpoints between them."""
 
     steps: int = 0
     seconds: float = 0.0
@@ -27,7 +27,7 @@ class Speed(NamedTuple):
         return self.steps / self.seconds if self.seconds else 0.0
 
     def since(self, before: "Speed") -> "Speed":
-        """Of the steps after those of `before`."""
+        """Returns the speed of the steps after those of `before`."""
         return Speed(
             self.steps - before.steps,
             self.seconds - before.seconds,

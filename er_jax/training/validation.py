@@ -79,26 +79,26 @@ class Validation:
         self._log, self._stop = log, stop
 
     def is_due(self, step: int) -> bool:
-        """Whether an epoch to validate ended with this step and was not validated yet."""
+        """Returns whether an epoch to validate ended with this step and was not validated yet."""
         at_end = step and (step % self._every_steps == 0 or step == self._last_step)
         return bool(at_end) and all(entry["step"] != step for entry in self.history)
 
     def __call__(self, step: int, state: TrainState) -> float | None:
         """Evaluates, logs and remembers; the score, None where a signal stopped it."""
-        rows = self._settings.pictures
-        sheet = SampleGrid(self._hands, rows) if rows else None
+        rows = self._settings.images
+        grid = SampleGrid(self._hands, rows) if rows else None
         walk = evaluate(
             self._step,
             state.evaluated(),
             self._replicated_hands,
             _UntilStopped(self._split, self._stop),
             title="Validation",
-            sheet=sheet,
+            grid=grid,
         )
         if self._stop.requested:
             return None
-        if sheet is not None and (picture := sheet.picture()) is not None:
-            self._log.picture(step, "validation", picture)
+        if grid is not None and (image := grid.image()) is not None:
+            self._log.image(step, "validation", image)
         numbers = headline(summarize(walk.errors[NETWORK]), [*HEADLINE, self.metric])
         self._log.write(
             step,
@@ -115,7 +115,7 @@ class Validation:
 
     @property
     def stopped_improving(self) -> bool:
-        """Whether the newest `stop_after` scores brought no improvement on those before them."""
+        """Says whether the newest `stop_after` scores are no better than those before them."""
         patience = self._settings.stop_after
         scores = [entry["score"] for entry in self.history]
         if not patience or len(scores) <= patience:

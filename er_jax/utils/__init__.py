@@ -1,1 +1,1 @@
-"""What knows nothing of hands: files, errors, progress, devices; imports nothing of the project."""
+"""Utilities (files, errors, progress, devices) know nothing of hands and import nothing of ours."""

@@ -1,4 +1,4 @@
-"""How the project is parallelised, all of it: data-parallel replicas over every device.
+"""Everything that is parallel in the project: data-parallel replicas over every device.
 
 Each device holds a copy of the state and works on its own part of the batch; gradients, metrics
 and batch statistics are averaged over `AXIS`. Every process (one a host, or one a device) runs the
@@ -59,12 +59,12 @@ def join_processes(
 
 
 def is_first_process() -> bool:
-    """Whether this is the process that speaks and writes."""
+    """Returns whether this is the process that speaks and writes."""
     return jax.process_index() == 0
 
 
 def on_first_process(function: Callable[[], Result]) -> Result:
-    """What a function returns, or raises, on the first process; the others get it from there.
+    """Returns, or raises, on all processes what a function does on the first one.
 
     Args:
       function: its result is of host arrays and whatever else can be pickled.

@@ -51,7 +51,7 @@ class NonFiniteError(UserError, FloatingPointError):
 
 
 def disk_error(path: Path, reason: Exception) -> DiskError:
-    """What to say when the operating system does not let `path` be written."""
+    """Returns what to say when the operating system does not let `path` be written."""
     return DiskError(
         f"{path}: cannot be written ({reason}). If the disk is full, make room and run the same "
         "command again: what is whole is kept."

@@ -1,4 +1,4 @@
-"""Where numbers come from: what two tables must agree in to be compared."""
+"""Provenance says where numbers come from: what two tables must agree in to be compared."""
 
 import hashlib
 import importlib.util
@@ -12,8 +12,8 @@ import numpy as np
 PACKAGES = ("er_jax", "data_pipeline")
 
 
-def code_facts() -> dict[str, str | None]:
-    """Which version of the code runs: a hash of its files, and the commit for people."""
+def code_version() -> dict[str, str | None]:
+    """Returns which version of the code runs: a hash of its files, and the commit for people."""
     digest = hashlib.sha256()
     for name in PACKAGES:
         package = Path(str(importlib.util.find_spec(name).origin)).parent  # type: ignore[union-attr]
@@ -23,7 +23,7 @@ def code_facts() -> dict[str, str | None]:
     return {"sha256": digest.hexdigest(), "commit": _commit()}
 
 
-def software_facts() -> dict[str, Any]:
+def software_versions() -> dict[str, Any]:
     """Versions of what computed the numbers."""
     return {
         "jax": jax.__version__,

@@ -21,7 +21,7 @@ class RefusedPickleError(ValueError):
 
 
 class Record:
-    """What would build an object, and the state to set on it; never the object."""
+    """The recipe that would build an object, and the state to set on it; never the object."""
 
     __match_args__ = ("name", "arguments", "state")
     name: str  # of a class or function, `module.name`
@@ -51,7 +51,7 @@ def read_pickle(
     names: Mapping[str, type],
     persistent: Callable[[Any], Any] = _no_identifier,
 ) -> Any:
-    """What the pickle at a stream's position holds; the stream then stands behind it.
+    """Returns what the pickle at a stream's position holds; the stream then stands behind it.
 
     Args:
       stream: that can seek. Python 2's strings are read as Latin-1.

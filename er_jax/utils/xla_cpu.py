@@ -1,28 +1,22 @@
-"""How XLA computes on a CPU: all that this project does for CPUs alone, and until when.
+"""CPU tuning: all that this project does for XLA on CPUs alone, and until when.
 
 Ratios are of a call's time without the form to its time with it, medians of alternating calls in
 one run on two shared cores of an AMD EPYC, JAX 0.12.0 on Python 3.12 where nothing else is said.
 
-- Freed memory is used again (`_keep_freed_memory`): the demo's training step 1.28, `Reconstructor`
-  1.0. May go when XLA keeps its arrays' memory between calls.
-- Convolutions and products by oneDNN (JAX 0.12 on x86-64), measured together with
-  YNNPACK's reductions and vectors of 512 bits, on a busy machine:
-  evaluation 1.23, `Reconstructor` at batch 1 1.11, the demo's training step 0.94, MANO's
-  gradient at 1024 0.94. May go when XLA chooses it by itself.
+@@MEASURED@@
 - Reductions by XLA itself (JAX 0.10.2 and 0.11.0): right results, see `avoid_wrong_reductions`.
   Goes with the support of these releases.
-- Depthwise convolutions as nine shifted images (`er_jax/models/convolution.py`): 10 to 30 by an
-  earlier measurement, not repeated. May go when XLA's grouped convolution is no slower.
 
-Left out, as it gave under a tenth: YNNPACK's products; vectors of 512 bits (by an earlier
-measurement); the gradient of 3×3 kernels as one product (the demo's step 0.99, evaluation 0.98).
-Not measured again: forms that GPUs compute as well, such as products of matrices for 1×1
-convolutions, maxima by axes, and the pieces of large batches in `er_jax/mano/layer.py`.
+Left out, although it gives about a tenth: oneDNN's products with reductions by YNNPACK, which are
+experimental flags of JAX 0.12 alone, and which JAX cannot keep in its compilation cache. In two
+runs the demo's step 0.94 and 1.12, evaluation 1.23 and 1.07, `Reconstructor` at batch 1 1.11 and
+1.12, MANO's gradient at 1024 0.94 and 0.88. Left out, as it gives less: YNNPACK's products, vectors
+of 512 bits, the gradient of 3×3 kernels as one product, and a form of a ResNet's first convolution.
 """
 
 import mmap
 import os
-import platform
+import sys
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,19 +26,13 @@ from pathlib import Path
 
 WRONG_REDUCTIONS = ("0.10.2", "0.11.0")
 PLAIN_REDUCTIONS = {"xla_cpu_experimental_ynn_fusion_type": ""}
-# Products go to YNNPACK first where it takes more than reductions.
-ONEDNN = {
-    "xla_cpu_experimental_onednn_custom_call": "true",
-    "xla_cpu_experimental_ynn_fusion_type": "reduce",
-}
-
 # Parameters of glibc's mallopt (malloc.h): large arrays come from the heap like all others, instead
 # of from mappings of their own, and none of the heap is given back to the system.
 KEEP_FREED_MEMORY = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, -1)}
 
 
 def prepare_cpu(cache_dir: Path | None = None) -> None:
-    """Selects the CPU's kernels for all programs compiled from now on, and how memory is reused.
+    """Sets how a process compiles for a CPU and reuses its memory.
 
     Must come before JAX is first used. What the user's own XLA_FLAGS and MALLOC_… variables say
     wins, and where an accelerator may be JAX's backend only the cache is set.
@@ -52,19 +40,15 @@ def prepare_cpu(cache_dir: Path | None = None) -> None:
     Args:
       cache_dir: of JAX's persistent compilation cache; JAX_COMPILATION_CACHE_DIR comes before it.
         For commands that start often and compile little: a process that loaded dozens of cached
-        programs once ended in a segmentation fault (JAX 0.10.2). Cached programs are without
-        oneDNN, whose calls JAX cannot write down: trying may end the process (0.12.0).
+        programs once ended in a segmentation fault (JAX 0.10.2).
     """
     import jax
 
     if cache_dir is not None and not compilation_cache_is_on():
         jax.config.update("jax_compilation_cache_dir", str(cache_dir))
     avoid_wrong_reductions()
-    if not cpu_is_the_backend():
-        return
-    if has_onednn() and not compilation_cache_is_on():
-        _add_flags(ONEDNN)
-    _keep_freed_memory()
+    if cpu_is_the_backend():
+        _keep_freed_memory()
 
 
 def avoid_wrong_reductions() -> None:
@@ -79,9 +63,11 @@ def avoid_wrong_reductions() -> None:
 
 
 def cpu_is_the_backend() -> bool:
-    """Whether JAX can have no other backend: it is told so, or no plug-in of another is there."""
-    if platforms := os.environ.get("JAX_PLATFORMS"):
-        return platforms == "cpu"
+    """Returns whether JAX can have no other backend: it is told so, or no plug-in is there."""
+    jax = sys.modules.get("jax")
+    told = jax.config.jax_platforms if jax else os.environ.get("JAX_PLATFORMS")
+    if told:
+        return told == "cpu"
     return not (
         metadata.entry_points(group="jax_plugins")
         or find_spec("jax_plugins")
@@ -90,14 +76,8 @@ def cpu_is_the_backend() -> bool:
     )
 
 
-def has_onednn() -> bool:
-    """Whether this JAX is built with oneDNN."""
-    version = tuple(map(int, metadata.version("jaxlib").split(".")[:2]))
-    return version >= (0, 12) and platform.machine() in ("x86_64", "AMD64")
-
-
 def compilation_cache_is_on() -> bool:
-    """Whether JAX keeps compiled programs in a folder."""
+    """Returns whether JAX keeps compiled programs in a folder."""
     import jax
 
     return jax.config.values["jax_compilation_cache_dir"] is not None
@@ -119,7 +99,7 @@ def _add_flags(flags: dict[str, str]) -> None:
 
 
 def _is_known(flag: str) -> bool:
-    """Whether XLA has a flag of that name: one that it has not ends the process.
+    """Returns whether XLA has a flag of that name: one that it has not ends the process.
 
     XLA can tell only by ending it. The names lie in its library as strings of C, which takes 10 ms
     to see, or a third of a second where there is none.

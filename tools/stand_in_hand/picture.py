@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from data_pipeline.synthetic.poses import axis_angle_from, gestures
 from er_jax.mano.layer import mano_forward
 from er_jax.mano.model import HandModel, load_hands
-from er_jax.rendering.overlays import sheet
+from er_jax.rendering.overlays import image_grid
 from er_jax.rendering.rasterizer import Light, Mesh, WeakPerspectiveCamera, render_meshes
 from tools.stand_in_hand.deformation import SHAPE_NAMES
 
@@ -62,7 +62,7 @@ def _columns(
     hands = np.asarray(mano_forward(hand, betas, pose).vertices, float)
     cell_px = WIDTH_PX // len(drawn)
     rows = [[_seen(one, hand, degrees, cell_px) for one in hands] for degrees in (0, 90, 180, 270)]
-    return sheet(rows, list(drawn), cell_px)
+    return image_grid(rows, list(drawn), cell_px)
 
 
 def _seen(

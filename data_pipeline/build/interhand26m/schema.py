@@ -132,7 +132,7 @@ def shaped(path: Path, place: str, value: Any, shape: tuple[int, ...]) -> np.nda
 
 
 def _same_order(found: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    """Whether one shape only cuts the other's axes into pieces."""
+    """Returns whether one shape only cuts the other's axes into pieces."""
     found_strides, wanted_strides = (
         set(itertools.accumulate(reversed(shape), operator.mul, initial=1))
         for shape in (found, wanted)

@@ -11,7 +11,7 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
-from er_jax.models.convolution import convolve_stem, max_pool
+from er_jax.models.convolution import max_pool
 from er_jax.models.layers import LayerFactory, rematerialised
 
 
@@ -30,19 +30,6 @@ RESNETS = {
     "resnet101": ResNetSize((3, 4, 23, 3), bottleneck=True),
     "resnet152": ResNetSize((3, 8, 36, 3), bottleneck=True),
 }
-
-
-class Stem(nnx.Module):
-    """The 7×7 convolution of stride 2 from RGB."""
-
-    def __init__(self, filters: int, make: LayerFactory):
-        self.kernel = make.convolution(3, filters, 7).kernel
-        self.bias = nnx.data(None)
-        self.dtype = make.dtype
-
-    def __call__(self, image: Array) -> Array:
-        output = convolve_stem(image.astype(self.dtype), self.kernel[...].astype(self.dtype))
-        return output if self.bias is None else output + self.bias[...].astype(self.dtype)
 
 
 class Downsample(nnx.Module):
@@ -121,7 +108,7 @@ class ResNet(nnx.Module):
     def __init__(self, size: ResNetSize, width: int, make: LayerFactory, *, remat: bool = False):
         block = Bottleneck if size.bottleneck else BasicBlock
         expansion = block.expansion
-        self.conv1 = Stem(width, make)
+        self.conv1 = make.convolution(3, width, 7, 2)
         self.bn1 = make.norm(width)
         self.layer1 = _stage(block, width, width, size.depths[0], 1, make)
         self.layer2 = _stage(block, width * expansion, 2 * width, size.depths[1], 2, make)

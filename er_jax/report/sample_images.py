@@ -1,4 +1,4 @@
-"""Best, median and worst samples as pictures, the hands where the camera saw them."""
+"""Best, median and worst samples as images, the hands where the camera saw them."""
 
 import base64
 import dataclasses
@@ -19,7 +19,7 @@ from er_jax.rendering.overlays import HAND_COLOURS, side_view
 from er_jax.rendering.rasterizer import Mesh, render_meshes
 from er_jax.supervision.targets import make_targets
 
-PICTURES_EACH = 4
+IMAGES_EACH = 4
 CELL_PX = 224
 JPEG_QUALITY = 88
 
@@ -29,7 +29,7 @@ Reconstruct = Callable[[Int[np.ndarray, "N"]], ReconstructedMeshes]
 
 
 @dataclasses.dataclass(frozen=True)
-class SamplePicture:
+class SampleImage:
     """One sample drawn: crop, prediction, truth, both from the side."""
 
     group: str
@@ -61,14 +61,14 @@ def ranked(predictor: Evaluated) -> tuple[str, Int[np.ndarray, "N"], Float[np.nd
     return protocol, counting[order], mean[order]
 
 
-def sample_pictures(
+def sample_images(
     predictor: Evaluated, split: AnnotatedSplit, hands: HandModel, reconstruct: Reconstruct
-) -> list[SamplePicture]:
+) -> list[SampleImage]:
     """Draws the samples at both ends and in the middle of the ranking; none where none counts.
 
     Args:
       predictor: its samples are of `split`.
-      split: gives pictures and annotations.
+      split: gives images and annotations.
       hands: both hands.
       reconstruct: the predictor's meshes; relative to their wrists.
     """
@@ -80,13 +80,13 @@ def sample_pictures(
         meshes = jax.device_get(reconstruct(records))
         for row, (place, record) in enumerate(zip(places, records, strict=True)):
             mesh = jax.tree.map(lambda x, row=row: np.asarray(x[row]), meshes)
-            image, sample = split.picture(int(record))
+            image, sample = split.image(int(record))
             caption = (
                 f"sample {predictor.sample_id[order[place]]}, {protocol} joint error "
                 f"{errors[place]:.1f} mm, rank {place + 1} of {len(order)}"
             )
             drawing = _draw(image, sample, mesh, hands)
-            result.append(SamplePicture(group, caption, _jpeg(drawing)))
+            result.append(SampleImage(group, caption, _jpeg(drawing)))
     return result
 
 
@@ -94,7 +94,7 @@ def _places(count: int) -> dict[str, Sequence[int]]:
     """Places in the ranking; fewer where there are not enough samples, none twice."""
     if not count:
         return {}
-    each = min(PICTURES_EACH, max(count // 3, 1))
+    each = min(IMAGES_EACH, max(count // 3, 1))
     middle = (count - each) // 2
     places = {
         "best": range(each),
@@ -167,5 +167,5 @@ def _overlay(
 def _jpeg(image: Image) -> bytes:
     written, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if not written:
-        raise ValueError(f"OpenCV could not encode a picture of shape {image.shape}")
+        raise ValueError(f"OpenCV could not encode an image of shape {image.shape}")
     return data.tobytes()
