@@ -38,6 +38,7 @@ class Validation:
 
     Attributes:
       metric: path of the error that is the score.
+      scored_by: that metric and the split, which scores must share to be compared.
       history: {"step": int, "score": float} of each validation, oldest first.
     """
 
@@ -71,6 +72,7 @@ class Validation:
           DataError: the dataset has no such split.
         """
         self.metric = _metric(settings.metric, split, hands)
+        self.scored_by = f"{self.metric} on {split.dataset}, {split.name}"
         self.history: list[dict[str, Any]] = []
         self._settings, self._split = settings, split
         self._every_steps, self._last_step = settings.every_epochs * epoch_steps, last_step
