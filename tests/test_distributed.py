@@ -1,12 +1,14 @@
 """Several processes: which devices each takes, what they tell each other, when they agree."""
 
 import re
+import threading
+import time
 
 import jax
 import numpy as np
 import pytest
 
-from er_jax.utils import distributed
+from er_jax.utils import distributed, watchdog
 from er_jax.utils.errors import ConfigError, NotFoundError
 
 STEP = {"SLURM_STEP_NUM_TASKS": "8", "SLURM_LOCALID": "1", "SLURM_STEP_TASKS_PER_NODE": "4(x2)"}
@@ -157,3 +159,41 @@ def test_processes_agree_at_every_fourth_call(monkeypatch):
 
 def test_devices_are_described():
     assert re.fullmatch(r"1 device \(cpu\) in 1 process", distributed.describe_devices())
+
+
+class Service:
+    """Stands for JAX's service of processes."""
+
+    def __init__(self):
+        self.told = {"er_jax/watchdog/1": f"{time.time() - 60} 41 {time.time() - 60}"}
+
+    def key_value_set(self, key, value, allow_overwrite):
+        self.told[key] = value
+
+    def key_value_dir_get(self, folder):
+        return list(self.told.items())
+
+
+def test_the_watchdog_ends_a_process_that_waits_too_long(monkeypatch, caplog):
+    ended = threading.Event()
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(watchdog.jax_distributed.global_state, "client", Service())
+    monkeypatch.setattr(watchdog.os, "_exit", lambda code: ended.set())
+    monkeypatch.setattr(watchdog.logging, "shutdown", lambda: None)
+    with watchdog.Watchdog(0.5) as watch:
+        for step in range(1, 8):
+            watch.beat(step)
+            time.sleep(0.1)
+        assert not ended.is_set()
+        assert ended.wait(30)
+    assert "process 1 does not answer since 6" in caplog.text
+    assert "process 0 is at step 7" in caplog.text
+    assert "goes on from the newest checkpoint" in caplog.text
+
+
+@pytest.mark.parametrize(("processes", "limit"), [(1, 0.05), (2, 0)])
+def test_no_watch_in_one_process_or_where_it_is_not_wanted(monkeypatch, processes, limit):
+    monkeypatch.setattr(jax, "process_count", lambda: processes)
+    monkeypatch.setattr(watchdog.os, "_exit", lambda code: pytest.fail("ended"))
+    with watchdog.Watchdog(limit) as watch:
+        assert not watch._thread.is_alive()

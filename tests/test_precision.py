@@ -154,3 +154,24 @@ def test_programs_for_cuda_keep_their_precision_and_call_no_host(batch):
         assert "precision = [HIGHEST, HIGHEST]" in line
     assert "callback" not in program.as_text()
     assert "f64" not in program.as_text()
+
+
+def test_errors_are_no_loop_of_small_kernels_on_a_gpu(batch):
+    """A loop over pieces is for a CPU's cache; F-scores, a few at a time, are left out here."""
+    hands = load_hands(None)
+    truth = make_targets(hands, batch)
+    meshes = ReconstructedMeshes(truth.mano_mesh_cam, truth.mano_joint_cam, truth.rel_trans)
+
+    def errors(meshes, truth, batch):
+        return batch_errors(meshes, truth, batch, f_scores=False)
+
+    loops = {
+        platform: jax.jit(errors)
+        .trace(meshes, truth, batch)
+        .lower(lowering_platforms=(platform,))
+        .as_text()
+        .count("stablehlo.while")
+        for platform in ("cuda", "cpu")
+    }
+    assert loops["cuda"] == 0
+    assert loops["cpu"] > 0

@@ -26,6 +26,7 @@ from er_jax.training.throughput import Speed, Throughput
 from er_jax.training.validation import Validation
 from er_jax.utils import distributed
 from er_jax.utils.progress import progress_bar
+from er_jax.utils.watchdog import Watchdog
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +87,7 @@ def train(
         Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep) as checkpoints,
         MetricLog(workdir) as log,
         Throughput() as throughput,
+        Watchdog(config.stuck_after_s) as watchdog,
         Profile(workdir / "tensorboard", *profile) as trace,
     ):
         skipped = NonFiniteUpdates(workdir, config.nonfinite_updates_limit, stop)
@@ -106,6 +108,7 @@ def train(
             last_step=last_step,
             log=log,
             stop=stop,
+            watchdog=watchdog,
         )
         record = run_record(config, environment(config, hands), validation.scored_by)
         check = functools.partial(check_same_run, now=record, allow_changes=allow_changes)
@@ -138,6 +141,7 @@ def train(
                 if ended or stop.requested:
                     break
                 step += 1
+                watchdog.beat(step)
                 batch = throughput.read(data)
                 trace.before(step)
                 state, metrics = train_step(state, hands, distributed.shard(batch))

@@ -22,7 +22,7 @@ Record = Mapping[str, Any]
 # follows from them, see `check_same_run`.)
 RESUMABLE_FIELDS = (
     *("data_dir", "mano_dir", "init_from", "init_parts", "epochs"),
-    *("log_every_steps", "nonfinite_updates_limit", "validation", "checkpoint"),
+    *("log_every_steps", "stuck_after_s", "nonfinite_updates_limit", "validation", "checkpoint"),
 )
 RESUMABLE_DATA_FIELDS = ("workers", "validation_split", "test_split")
 # Fields of the network's config that change how it starts or computes, not what it is.
