@@ -141,11 +141,11 @@ def train(
                 if ended or stop.requested:
                     break
                 step += 1
-                watchdog.beat(step)
                 batch = throughput.read(data)
                 trace.before(step)
                 state, metrics = train_step(state, hands, distributed.shard(batch))
                 throughput.enqueued(metrics)
+                watchdog.beat(step)
                 trace.after(step, metrics)
                 monitor.add(step, metrics, batch)
                 bar.advance(note=monitor.note, details=monitor.details)

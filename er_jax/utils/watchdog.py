@@ -20,6 +20,8 @@ _FOLDER = "er_jax/watchdog/"
 class Watchdog:
     """Ends this process where no `beat` came for too long; does nothing in a run of one process.
 
+    It watches from the first beat on: before it, programs are compiled.
+
     Every process tells the others, by the service through which JAX's processes find each other,
     when it last beat, and at which step; who ends it says so of each.
     """
@@ -27,7 +29,7 @@ class Watchdog:
     def __init__(self, limit_s: float):
         """Ends the process after `limit_s` seconds without a beat; 0: never."""
         self._limit_s = limit_s
-        self._step, self._beat_at = 0, time.time()
+        self._step, self._beat_at = 0, 0.0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
@@ -48,6 +50,8 @@ class Watchdog:
         rank, client = jax.process_index(), jax_distributed.global_state.client
         while not self._ended.wait(min(self._limit_s / 10, 10)):
             beat_at, now = self._beat_at, time.time()
+            if not beat_at:
+                continue
             _tell(client, rank, f"{beat_at} {self._step} {now}")
             if now - beat_at > self._limit_s:
                 logging.error(
