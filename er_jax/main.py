@@ -1,6 +1,7 @@
-"""Describe, train, evaluate, predict with, or export the ER network.
+"""Describe, check, train, evaluate, predict with, or export the ER network.
 
     python -m er_jax.main --config configs/ih26m.py --mode=describe
+    python -m er_jax.main --config configs/ih26m.py --mode=check --config.data_dir=DATASETS
     python -m er_jax.main --config configs/ih26m.py --workdir RUN --config.data_dir=DATASETS
     python -m er_jax.main --config configs/ih26m.py --workdir RUN --mode=eval …
     python -m er_jax.main --config configs/ih26m.py --workdir RUN --mode=predict A.jpg B.jpg …
@@ -29,7 +30,7 @@ from er_jax.utils.errors import ConfigError
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "the run's config", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run: checkpoints, logs, results")
-MODES = ["describe", "train", "eval", "predict", "export"]
+MODES = ["describe", "check", "train", "eval", "predict", "export"]
 MODE = flags.DEFINE_enum("mode", "train", MODES, "what to do")
 WEIGHTS = flags.DEFINE_string(
     "weights", None, "an exported er.safetensors to use, or to start from, instead of a checkpoint"
@@ -60,9 +61,11 @@ PROCESSES = flags.DEFINE_integer("processes", None, "how many processes there ar
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "which of them this one is, from 0")
 
 
-@flags.multi_flags_validator(["mode", "workdir"], "--workdir is needed, except by --mode=describe")
+@flags.multi_flags_validator(
+    ["mode", "workdir"], "--workdir is needed, except by --mode=describe and --mode=check"
+)
 def _has_workdir(values: dict[str, str | None]) -> bool:
-    return values["workdir"] is not None or values["mode"] == "describe"
+    return values["workdir"] is not None or values["mode"] in ("describe", "check")
 
 
 def main(argv: list[str]) -> None:
@@ -75,12 +78,15 @@ def main(argv: list[str]) -> None:
 
 
 def run(argv: list[str]) -> None:
-    from er_jax.commands import describe, evaluate, exit_codes, export, logs, predict, train
+    from er_jax.commands import check, describe, evaluate, exit_codes, export, logs, predict, train
     from er_jax.utils import distributed
 
     config = CONFIG.value
     if MODE.value == "describe":
         describe.run_description(config)
+        return
+    if MODE.value == "check":
+        check.run_check(config)
         return
     workdir = Path(str(WORKDIR.value))
     weights = Path(WEIGHTS.value) if WEIGHTS.value else None

@@ -74,7 +74,7 @@ class Validation:
             lists those that are.
           DataError: the dataset has no such split.
         """
-        self.metric = _metric(settings.metric, split, hands)
+        self.metric = validation_metric(settings.metric, split, hands)
         self.scored_by = f"{self.metric} on {split.dataset}, {split.name}"
         self.history: list[dict[str, Any]] = []
         self._settings, self._split = settings, split
@@ -128,7 +128,13 @@ class Validation:
         return min(scores[-patience:]) > min(scores[:-patience]) - self._settings.improvement
 
 
-def _metric(wanted: str, split: Split, hands: HandModel) -> str:
+def validation_metric(wanted: str, split: Split, hands: HandModel) -> str:
+    """The path of the error that is the score, chosen where `auto` is wanted.
+
+    Raises:
+      ConfigError: it is none, or the split's annotations do not allow it; lists those that are.
+      DataError: the dataset has no such split.
+    """
     if wanted != "auto" and wanted not in ERRORS_MM:
         raise ConfigError(
             f"config.validation.metric={wanted!r}: choose one of auto, " + ", ".join(ERRORS_MM)

@@ -183,6 +183,16 @@ def data_parallel(function: Callable, *, donate: Sequence[int] = ()) -> Callable
     return jax.pmap(function, axis_name=AXIS, donate_argnums=tuple(donate))
 
 
+def lowered_for(platform: str, function: Callable, arguments: Sequence[Any]) -> str:
+    """The text of the program of one device that a `data_parallel` function is on a platform.
+
+    The platform need not be at hand; the arguments' device axis is cut to 1.
+    """
+    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), arguments)
+    alone = jax.jit(jax.vmap(function.__wrapped__, axis_name=AXIS))  # type: ignore[attr-defined]
+    return alone.trace(*one).lower(lowering_platforms=(platform,)).as_text()
+
+
 def mean_over_devices(tree: Tree) -> Tree:
     """The mean over all devices of all processes, inside a `data_parallel` function."""
     return jax.lax.pmean(tree, AXIS)
@@ -198,9 +208,14 @@ def local_devices() -> list[jax.Device]:
     return jax.local_devices()
 
 
+def local_count() -> int:
+    """How many devices of this host work."""
+    return len(local_devices())
+
+
 def replicate(tree: Tree) -> Tree:
     """A copy of the tree on every local device."""
-    devices = len(local_devices())
+    devices = local_count()
     copies = jax.tree.map(lambda x: np.broadcast_to(x, (devices, *np.shape(x))), tree)
     return jax.device_put(copies, _sharding())
 
@@ -213,7 +228,7 @@ def first_replica(tree: Tree) -> Tree:
 
 def shard(batch: Tree) -> Tree:
     """Splits a host batch's leading axis over the local devices and sends each its part."""
-    devices = len(local_devices())
+    devices = local_count()
     split = jax.tree.map(lambda x: np.reshape(x, (devices, -1, *np.shape(x)[1:])), batch)
     return jax.device_put(split, _sharding())
 
