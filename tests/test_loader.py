@@ -75,10 +75,7 @@ def test_a_batch_holds_numbers_of_three_types(built):
         "augmentation": ((3,), "float32"),
         "sample_mask": ((), "bool"),
         "annotation_id": ((), "int32"),
-        "image_id": ((), "int32"),
-        "frame_idx": ((), "int32"),
         "hand_type": ((), "int32"),
-        "hand_type_valid": ((), "bool"),
         "image_size_px": ((2,), "int32"),
         "camera_rotation": ((3, 3), "float32"),
         "camera_translation_mm": ((3,), "float32"),
@@ -91,10 +88,6 @@ def test_a_batch_holds_numbers_of_three_types(built):
         "mano_pose": ((2, 48), "float32"),
         "mano_betas": ((2, 10), "float32"),
         "mano_trans_m": ((2, 3), "float32"),
-        "bbox_px": ((4,), "float32"),
-        "bbox_source": ((), "int32"),
-        "abs_depth_mm": ((2,), "float32"),
-        "abs_depth_valid": ((), "bool"),
     }
     assert batch["sample_mask"].all()
 
