@@ -18,7 +18,13 @@ from grain.experimental import index_shuffle
 
 from data_pipeline.augmentation import NO_AUGMENTATION, AugmentationRange
 from data_pipeline.datasets import RecordSource, find_dataset
-from data_pipeline.samples import PrepareSample, SampleRef, prepare_sample, stack_samples
+from data_pipeline.samples import (
+    SAMPLED_FIELDS,
+    PrepareSample,
+    SampleRef,
+    prepare_sample,
+    stack_samples,
+)
 from data_pipeline.workers import WorkerBatches
 from er_jax.utils.errors import DataError
 
@@ -294,7 +300,7 @@ def _check_weights(weights: Mapping[str, float]) -> None:
 
 def _open(data_dir: str | Path, name: str, split: str) -> RecordSource:
     name, _, own_split = name.partition(":")
-    return RecordSource(find_dataset(data_dir, name), own_split or split)
+    return RecordSource(find_dataset(data_dir, name), own_split or split, SAMPLED_FIELDS)
 
 
 def _any_vertices(sources: tuple[RecordSource, ...]) -> bool:

@@ -38,6 +38,9 @@ ANNOTATION_FIELDS = (
 )
 """The fields of a record that a sample holds, where the record has them: those that are read."""
 
+SAMPLED_FIELDS = (*ANNOTATION_FIELDS, "image", "bbox_px")
+"""The fields of a record that a sample is made from."""
+
 
 class SampleRef(NamedTuple):
     """The place that a sample is read from."""
