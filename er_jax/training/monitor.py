@@ -3,13 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-
 from er_jax.training.metric_log import MetricLog
 from er_jax.training.nonfinite_updates import NonFiniteUpdates
 from er_jax.training.step import Metrics
 from er_jax.training.throughput import Speed, Throughput
-from er_jax.utils.distributed import first_replica
+from er_jax.utils.distributed import fetch_first_replica
 
 
 class Monitor:
@@ -50,7 +48,7 @@ class Monitor:
         """Fetches and tells all: before a checkpoint, so that it is never ahead of the log."""
         if not self._pending:
             return
-        fetched = jax.device_get([first_replica(metrics) for _, metrics, _ in self._pending])
+        fetched = fetch_first_replica([metrics for _, metrics, _ in self._pending])
         for (step, _, batch), metrics in zip(self._pending, fetched, strict=True):
             numbers = {name: float(value) for name, value in metrics.items()}
             self._log.write(step, {f"train/{name}": value for name, value in numbers.items()})

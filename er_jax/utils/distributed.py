@@ -143,6 +143,12 @@ def first_replica(tree: Tree) -> Tree:
     return jax.tree.map(lambda x: x.addressable_data(0).reshape(x.shape[1:]), tree)
 
 
+def fetch_first_replica(tree: Tree) -> Tree:
+    """The tree of this process's first device as host arrays, without the device axis."""
+    parts = jax.device_get(jax.tree.map(lambda x: x.addressable_data(0), tree))
+    return jax.tree.map(lambda x: x.reshape(x.shape[1:]), parts)
+
+
 def shard(batch: Tree) -> Tree:
     """Splits a host batch's leading axis over the local devices and sends each its part."""
     devices = len(local_devices())
@@ -158,7 +164,7 @@ def _sharding() -> jax.sharding.Sharding:
 
 def gather(tree: Tree) -> Tree:
     """Per-sample results of a `data_parallel` function as host arrays with one batch axis."""
-    return jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), tree)
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), jax.device_get(tree))
 
 
 def check_batch_size(global_batch_size: int, parts: int = 1) -> None:
