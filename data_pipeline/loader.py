@@ -8,7 +8,7 @@ sample, whatever number of hosts, workers or threads reads it.
 import dataclasses
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -135,32 +135,31 @@ class BatchLoader(Iterator[Batch]):
 
     def _read(self) -> Iterator[Batch]:
         index, count = self._shard
-        first, batch_size, options = self._next_sample + index, self.batch_size, self._options
-        if not options.worker_count:
-            return self._read_by_threads(first)
-        batch_count = (len(self._places) - self._next_sample) // batch_size
+        first, options = self._next_sample + index, self._options
+        batch_count = (len(self._places) - self._next_sample) // self.batch_size
         if not batch_count:
             return iter(())
-        return WorkerBatches(
-            lambda number: self._places[first + count * number],
-            batch_count,
-            self._prepare,
-            batch_size=batch_size // count,
-            worker_count=options.worker_count,
-            ahead=options.ahead,
-        )
-
-    def _read_by_threads(self, first: int) -> Iterator[Batch]:
+        if options.worker_count:
+            return WorkerBatches(
+                lambda number: self._places[first + count * number],
+                batch_count,
+                self._prepare,
+                batch_size=self.batch_size // count,
+                worker_count=options.worker_count,
+                ahead=options.ahead,
+            )
         cv2.setNumThreads(1)  # parallel over samples instead
-        _, count = self._shard
-        places = grain.MapDataset.source(self._places)[first::count]
-        batches = places.map(self._prepare).batch(
-            self.batch_size // count, drop_remainder=True, batch_fn=stack_samples
+        numbers = grain.MapDataset.range(first, len(self._places), count)
+        batches = (
+            numbers.map(self._places.__getitem__)
+            .map(self._prepare)
+            .batch(self.batch_size // count, drop_remainder=True, batch_fn=stack_samples)
         )
-        options = grain.ReadOptions(
-            num_threads=self._options.threads, prefetch_buffer_size=self._options.ahead
+        return iter(
+            batches.to_iter_dataset(
+                grain.ReadOptions(num_threads=options.threads, prefetch_buffer_size=options.ahead)
+            )
         )
-        return iter(batches.to_iter_dataset(options))
 
 
 def make_train_loader(
@@ -193,10 +192,7 @@ def make_train_loader(
     _check_weights(weights)
     sources = tuple(_open(data_dir, name, split) for name in weights)
     parts = [_Shuffled(number, len(source), seed + number) for number, source in enumerate(sources)]
-    places: Places = parts[0]
-    if len(parts) > 1:
-        datasets = [grain.MapDataset.source(part) for part in parts]
-        places = grain.MapDataset.mix(datasets, list(weights.values()))
+    places = parts[0] if len(parts) == 1 else _Mixed(parts, list(weights.values()))
     return BatchLoader(
         places,
         PrepareSample(
@@ -253,8 +249,8 @@ def make_eval_loader(
 class _Shuffled:
     """The places of epoch after epoch of a dataset, each in another order.
 
-    The order is that of `grain.MapDataset.range(records).shuffle(seed)`, which takes several times
-    as long to say so.
+    The order is that of `grain.MapDataset.range(records).shuffle(seed).repeat()`, without the time
+    that its layers take.
     """
 
     source: int
@@ -269,6 +265,26 @@ class _Shuffled:
         seed = (self.seed + epoch) % 2**32
         index = index_shuffle(index, max_index=self.records - 1, seed=seed, rounds=4)
         return SampleRef(self.source, epoch, index)
+
+
+class _Mixed:
+    """The places of several datasets in turns, as `grain.MapDataset.mix` mixes them."""
+
+    _SPAN = 2**48  # more samples than any run draws of a dataset
+
+    def __init__(self, parts: Sequence[Places], weights: Sequence[float]):
+        self._parts = parts
+        spans = [range(n * self._SPAN, (n + 1) * self._SPAN) for n in range(len(parts))]
+        self._turns = grain.MapDataset.mix(
+            [grain.MapDataset.range(span.start, span.stop) for span in spans], weights
+        )
+
+    def __len__(self) -> int:
+        return len(self._turns)
+
+    def __getitem__(self, position: int) -> SampleRef:
+        part, own_position = divmod(self._turns[position], self._SPAN)
+        return self._parts[part][own_position]
 
 
 @dataclasses.dataclass(frozen=True)
