@@ -5,8 +5,8 @@ acknowledgements is sent. The memory has no name in the file system: nothing sta
 is killed. Workers are forked from a server process that has imported this module once and runs no
 thread of JAX; for that reason the module stays clear of Grain, which imports JAX.
 
-Grain has worker processes with shared memory too; those take up to 25 s each to close, stay behind
-when the run is killed, and so do the names of their memory (grain 0.2.18).
+Grain has worker processes with shared memory too; those take up to 25 s each to close, and stay
+behind when the run is killed (grain 0.2.18).
 """
 
 import collections
@@ -122,7 +122,7 @@ class WorkerBatches(Iterator[dict[str, np.ndarray]]):
         context.set_forkserver_preload([__name__])
         self._place_of, self._left = place_of, iter(range(batch_count))
         self._ahead = max(ahead, 1)
-        self._layout = BatchLayout.of(prepare(place_of(0)), batch_size)
+        self._layout = BatchLayout.of(prepare(place_of(0)), batch_size)  # all samples are alike
         self._memory = [
             context.RawArray(ctypes.c_uint8, self._layout.size) for _ in range(self._ahead + _LENT)
         ]
