@@ -36,6 +36,9 @@ def get_config() -> ConfigDict:
     config.sync_batch_norm = True  # batch statistics of all devices together
     config.epochs = 30
     config.log_every_steps = 50
+    config.stuck_after_s = (
+        1800  # without a step at one of several processes: ends the run; 0: never
+    )
     config.nonfinite_updates_limit = 20  # not finite: more of them in a run end it
 
     config.data = ConfigDict()

@@ -31,6 +31,9 @@ CONFIG = config_flags.DEFINE_config_file("config", None, "the run's config", loc
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run: checkpoints, logs, results")
 MODES = ["describe", "train", "eval", "predict", "export"]
 MODE = flags.DEFINE_enum("mode", "train", MODES, "what to do")
+WEIGHTS = flags.DEFINE_string(
+    "weights", None, "an exported er.safetensors to use, or to start from, instead of a checkpoint"
+)
 STEP = flags.DEFINE_integer("step", None, "checkpoint to use; None: the best")
 PROFILE = flags.DEFINE_string("profile", "0,0", "first,last training step to trace")
 SPLIT = flags.DEFINE_string("split", None, "split to evaluate; None: config.data.test_split")
@@ -80,10 +83,14 @@ def run(argv: list[str]) -> None:
         describe.run_description(config)
         return
     workdir = Path(str(WORKDIR.value))
+    weights = Path(WEIGHTS.value) if WEIGHTS.value else None
+    source = weights or workdir
     logs.prepare(workdir, cache_compilation=MODE.value == "predict")
     first = distributed.is_first_process()
     match MODE.value:
         case "train":
+            if weights is not None:
+                config.init_from = str(weights)
             first_step, last_step = (int(x) for x in _numbers("--profile", PROFILE.value, 2))
             outcome = train.run_training(
                 config, workdir, (first_step, last_step), allow_changes=ALLOW_CHANGES.value
@@ -93,18 +100,23 @@ def run(argv: list[str]) -> None:
         case "eval":
             file = Path(PREDICTIONS.value) if PREDICTIONS.value else None
             evaluate.run_evaluation(
-                config, workdir, step=STEP.value, split=SPLIT.value, predictions=file
+                config,
+                workdir,
+                step=STEP.value,
+                split=SPLIT.value,
+                predictions=file,
+                weights=weights,
             )
         case "predict" if first:
             boxes = [_numbers("--box", box) for box in BOX.value] or None
             output = Path(OUTPUT.value) if OUTPUT.value else workdir / "predictions"
             images = [Path(name) for name in [*IMAGES.value, *argv[1:]]]
             predict.run_prediction(
-                config, workdir, images, boxes, output, step=STEP.value, visualize=VISUALIZE.value
+                config, source, images, boxes, output, step=STEP.value, visualize=VISUALIZE.value
             )
         case "export" if first:
             output = Path(OUTPUT.value) if OUTPUT.value else workdir / "export"
-            export.run_export(config, workdir, output, step=STEP.value)
+            export.run_export(config, source, output, step=STEP.value)
 
 
 def _numbers(flag: str, text: str, count: int = 4) -> list[float]:

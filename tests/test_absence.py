@@ -18,6 +18,7 @@ from er_jax.supervision.loaders import Split
 from er_jax.training.loss_curve import draw_loss_curve
 from er_jax.training.validation import AUTO_METRICS, Validation
 from er_jax.utils.errors import DataError
+from er_jax.utils.watchdog import Watchdog
 
 HIC = Path(__file__).parents[2] / "shared" / "fixtures" / "hic"
 
@@ -121,6 +122,7 @@ def validation_of(config: ConfigDict) -> Validation:
         last_step=1,
         log=None,  # type: ignore[arg-type]
         stop=None,  # type: ignore[arg-type]
+        watchdog=Watchdog(0),
     )
 
 

@@ -343,6 +343,21 @@ def test_one_build_at_a_time(tree_dir, tmp_path, capsys):
         assert "Another process is building" in fail(tree_dir, tmp_path, capsys)
 
 
+def test_a_lock_on_a_removed_file_is_none(tmp_path, monkeypatch):
+    """Its holder removed it after this process opened it, and a third one may have a new one."""
+    path = tmp_path / "1.lock"
+    lock = builder.fcntl.flock
+
+    def lock_after_another(file, how):
+        path.unlink()
+        path.touch()
+        lock(file, how)
+
+    monkeypatch.setattr(builder.fcntl, "flock", lock_after_another)
+    with pytest.raises(DataError, match="Another process is building"), builder._locked(path):
+        pass
+
+
 def test_a_raw_tree_may_move_before_its_build_goes_on(tree_dir, tmp_path, capsys, small_shards):
     first, second = tmp_path / "first", tmp_path / "second"
     shutil.copytree(tree_dir, first)

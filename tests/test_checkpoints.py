@@ -3,6 +3,7 @@
 import re
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import jax
 import jax.numpy as jnp
@@ -67,6 +68,23 @@ def test_a_score_that_comes_later_is_added(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.best_step() == 2
         assert checkpoints.steps() == [2, 3]
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_kill_while_a_score_is_added_loses_nothing(tmp_path, monkeypatch, moment):
+    """Before its successor is whole, or after; nothing but the old or the new one is left."""
+    with Checkpoints(write(tmp_path, 2), keep=1) as checkpoints:
+        if moment == "before":
+            monkeypatch.setattr(checkpoints._manager, "save", Mock(side_effect=KeyboardInterrupt))
+        else:
+            monkeypatch.setattr(shutil, "rmtree", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            checkpoints.save(state(2), {"next_sample": 8}, {"saved_at": 2}, 1.0)
+        monkeypatch.undo()
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == ({"2.unscored"} if moment == "before" else {"2", "2.unscored"})
+    assert_holds(restore(tmp_path), 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["2"]
 
 
 def files_of(folder: Path) -> list[Path]:

@@ -6,6 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 from ml_collections import ConfigDict
@@ -13,7 +14,9 @@ from ml_collections import ConfigDict
 from er_jax.mano import load_hands, mano_forward
 from er_jax.models import ERConfig, ERNet
 from er_jax.models.freezing import Frozen
+from er_jax.models.functional import weights_of
 from er_jax.models.weights.import_export import named_variables
+from er_jax.training.state import create_state
 
 TINY = ERConfig(
     backbone="resnet18",
@@ -81,6 +84,13 @@ def test_parameters_at_the_papers_sizes():
     )
     parts = (count(net), count(net.backbone), count(net.deocc), a_hand)
     assert [round(part / 1e6, 2) for part in parts] == [64.99, 23.51, 6.57, 17.19]
+
+
+def test_a_run_starts_from_what_the_seed_says_wherever_it_is_made():
+    """Eagerly, as tests and benchmarks do, and as training does."""
+    ours = create_state(TINY, optax.sgd(1.0), seed=3).weights
+    theirs = weights_of(ERNet(TINY, rngs=nnx.Rngs(3)))
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
 def test_initialisation_follows_the_specification():

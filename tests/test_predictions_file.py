@@ -195,3 +195,16 @@ def test_unknown_content_is_refused(exact, tmp_path):
     path.write_bytes(b"PK\x03\x04 cut short")
     with pytest.raises(PredictionsError, match=r"no readable \.npz"):
         read_predictions(path)
+
+
+def test_rows_are_found_without_sorting_anew(tmp_path, monkeypatch):
+    """A split is read in thousands of batches."""
+    arrays = {
+        "vertices": np.zeros((3, 2, 778, 3), np.float32),
+        "rel_trans": np.zeros((3, 3), np.float32),
+    }
+    write_predictions(tmp_path / "p.npz", np.array([7, 3, 5]), arrays, metadata=METADATA)
+    predictions = read_predictions(tmp_path / "p.npz")
+    assert predictions.rows_of(np.array([3, 7])).tolist() == [1, 0]
+    monkeypatch.setattr(np, "argsort", None)
+    assert predictions.rows_of(np.array([5])).tolist() == [2]

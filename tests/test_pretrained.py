@@ -257,7 +257,7 @@ def test_network_round_trip(tmp_path):
     for name, variable in named_variables(net).items():
         np.testing.assert_array_equal(variable[...], named_variables(other)[name][...])
     with safetensors.safe_open(path, "numpy") as file:
-        assert '"backbone": "resnet18"' in file.metadata()["config"]
+        assert '"backbone": "resnet18"' in file.metadata()["run"]
         assert "desim.right.blocks.0.attention.query.kernel" in set(file.keys())
     assert [file.name for file in tmp_path.iterdir()] == ["net.safetensors"]
 

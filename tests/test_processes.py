@@ -1,11 +1,13 @@
 """Training with several processes: they find each other, agree, and end as one process does."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -15,6 +17,7 @@ import pytest
 from er_jax.commands.exit_codes import EXIT_STOPPED
 from er_jax.training.load import load_trained
 from er_jax.training.metric_log import read_metric_log
+from er_jax.utils.watchdog import EXIT_STUCK
 
 
 def free_port() -> int:
@@ -32,6 +35,7 @@ def start(
     devices: int,
     processes: int = 1,
     epochs: int = 4,
+    options: Sequence[str] = (),
 ) -> list[subprocess.Popen]:
     """The processes of a training, each with so many virtual CPU devices, in a SLURM-like step."""
     base = os.environ | {
@@ -51,6 +55,7 @@ def start(
         *("--workdir", str(workdir), f"--config.data_dir={data_dir}"),
         *(f"--config.epochs={epochs}", "--config.validation.stop_after=0"),
         *("--config.checkpoint.every_steps=100", "--config.optimizer.schedule=step"),
+        *options,
     ]
     started = []
     for rank in range(processes):
@@ -106,6 +111,32 @@ def test_two_processes_train_as_one_and_one_goes_on_from_their_checkpoint(
         strict=True,
     ):
         assert np.shape(ours) == np.shape(theirs)
+
+
+@pytest.mark.slow
+def test_a_process_that_is_stuck_ends_the_run(tmp_path, tiny_config, compilation_cache):
+    """The other one says which does not answer, and that the command goes on from there."""
+    output = tmp_path / "output.txt"
+    where = tiny_config.data_dir, compilation_cache, output
+    options = ["--config.stuck_after_s=40", "--config.checkpoint.every_steps=2"]
+    two = start(tmp_path / "two", *where, devices=1, processes=2, epochs=40, options=options)
+    log = tmp_path / "two/metrics.jsonl"
+    while all(process.poll() is None for process in two) and not (
+        log.exists() and log.read_bytes().count(b"\n") >= 8
+    ):
+        time.sleep(0.1)
+    two[1].send_signal(signal.SIGSTOP)
+    stopped_at = time.monotonic()
+    try:
+        assert two[0].wait(timeout=90) == EXIT_STUCK, output.read_text()
+    finally:
+        for process in two:
+            process.kill()
+    print(f"ended {time.monotonic() - stopped_at:.0f} s after the other one was stopped")
+    said = " ".join(output.read_text().split())
+    assert "(config.stuck_after_s=40)" in said
+    assert re.search(r"process 1 does not answer since \d+ s, at step \d+", said), said
+    assert list((tmp_path / "two/checkpoints").iterdir())
 
 
 @pytest.mark.slow

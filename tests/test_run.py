@@ -18,8 +18,8 @@ import numpy as np
 import onnxruntime
 import optax
 import pytest
+import safetensors.numpy
 import trimesh
-from flax import nnx
 from official_files import write_official_folder
 
 from data_pipeline.annotated_split import AnnotatedSplit
@@ -36,8 +36,8 @@ from er_jax.inference.output_files import output_names
 from er_jax.inference.reconstructor import Reconstructor
 from er_jax.mano import load_hands
 from er_jax.mano.stand_in import stand_in_arrays
-from er_jax.models import ERConfig, ERNet
-from er_jax.models.weights.import_export import import_network, named_variables
+from er_jax.models import ERConfig
+from er_jax.models.weights.import_export import WeightError
 from er_jax.report.sample_images import IMAGES_EACH
 from er_jax.training.checkpoints import Checkpoints
 from er_jax.training.initial_weights import with_initial_weights
@@ -45,8 +45,9 @@ from er_jax.training.load import load_network, load_trained
 from er_jax.training.loop import train
 from er_jax.training.metric_log import read_metric_log
 from er_jax.training.monitor import Monitor
+from er_jax.training.run_record import RunMismatchError
 from er_jax.training.state import create_state
-from er_jax.utils.errors import BadImageError
+from er_jax.utils.errors import BadImageError, NotFoundError
 
 PNG_SIGNATURE = b"\x89PNG\r\n"
 
@@ -306,10 +307,48 @@ def test_an_exported_network_is_the_checkpoints(run, tmp_path):
     (vertices,) = session.run(["vertices"], {"images": images})
     np.testing.assert_allclose(vertices, expected.vertices, atol=1e-5)
 
-    other = ERNet(ERConfig.from_dict(config.model), rngs=nnx.Rngs(1))
-    import_network(other, tmp_path / "er.safetensors")
-    for name, variable in named_variables(net).items():
-        np.testing.assert_array_equal(named_variables(other)[name], variable, err_msg=name)
+
+def test_exported_weights_stand_for_the_checkpoint(run, tmp_path, capsys):
+    """They are evaluated, exported and fine-tuned from as the checkpoint is."""
+    config, workdir = run
+    run_export(config, workdir, tmp_path / "first", step=None)
+    assert f"for JAX {jax.__version__} and" in capsys.readouterr().out
+    file = tmp_path / "first/er.safetensors"
+    trained, read = load_trained(config, workdir, None), load_trained(config, file, None)
+    assert (read.step, read.depth_box_m) == (trained.step, trained.depth_box_m)
+    assert_equal(read.weights, trained.weights)
+
+    run_export(config, file, tmp_path / "second", step=None)
+    assert_equal(
+        load_trained(config, tmp_path / "second/er.safetensors", None).weights, read.weights
+    )
+    of_file = run_evaluation(config, tmp_path / "w", step=None, split="test", weights=file)
+    of_run = run_evaluation(config, workdir, step=None, split="test")
+    assert of_file.name == "interhand26m-all-test-er.json"
+    assert json.loads(of_file.read_text()) == json.loads(of_run.read_text())
+
+    config = config.copy_and_resolve_references()
+    config.init_from = str(file)
+    fresh = create_state(ERConfig.from_dict(config.model), optax.sgd(1.0), seed=1)
+    assert_equal(started(config, fresh).params, trained.weights.params)
+
+
+def test_weights_that_do_not_fit(run, tmp_path):
+    config, workdir = run
+    other = config.copy_and_resolve_references()
+    run_export(config, workdir, tmp_path, step=None)
+    other.model.feature_dim = 32
+    with pytest.raises(RunMismatchError, match="feature_dim: 16 there, 32 now"):
+        load_trained(other, tmp_path / "er.safetensors", None)
+    with pytest.raises(NotFoundError, match=r"none\.safetensors: there is no such file"):
+        load_trained(config, tmp_path / "none.safetensors", None)
+    whole = (tmp_path / "er.safetensors").read_bytes()
+    (tmp_path / "half.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(WeightError, match=r"half\.safetensors is no .safetensors file, or is cut"):
+        load_trained(config, tmp_path / "half.safetensors", None)
+    safetensors.numpy.save_file({"a": np.zeros(1)}, tmp_path / "foreign.safetensors")
+    with pytest.raises(WeightError, match="has format None"):
+        load_trained(config, tmp_path / "foreign.safetensors", None)
 
 
 @pytest.mark.slow

@@ -149,7 +149,7 @@ def test_warm_up_and_cosine():
 
 @pytest.mark.parametrize("name", ["adam", "adamw"])
 def test_first_step_of_the_optimizers(name):
-    """Adam's first step is the gradient's sign; AdamW adds weight_decay · parameter."""
+    """Adam's first step is the gradient's sign; AdamW adds weight_decay · kernel."""
     config = get_config()
     config.optimizer.name, config.optimizer.weight_decay = name, 0.1
     config.optimizer.gradient_clip = 1.0
@@ -159,10 +159,13 @@ def test_first_step_of_the_optimizers(name):
         batch_size=config.batch_size,
         steps_per_epoch=10,
     )
-    params, gradients = jnp.array([2.0, -4.0]), jnp.array([300.0, -400.0])
+    params = dict.fromkeys(("kernel", "bias", "scale", "position"), jnp.array([2.0, -4.0]))
+    params = {"layer": params}
+    gradients = jax.tree.map(lambda x: x * jnp.array([150.0, 100.0]), params)
     updates, _ = optimizer.update(gradients, optimizer.init(params), params)
-    decay = 0.1 * params if name == "adamw" else 0
-    np.testing.assert_allclose(updates, jnp.sign(gradients) + decay, rtol=1e-5)
+    for part, update in updates["layer"].items():
+        decay = 0.1 * params["layer"][part] if (name, part) == ("adamw", "kernel") else 0
+        np.testing.assert_allclose(update, jnp.sign(params["layer"][part]) + decay, rtol=1e-5)
 
 
 def test_a_batch_that_does_not_divide():

@@ -9,6 +9,7 @@ import dataclasses
 import fcntl
 import json
 import logging
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -227,6 +228,9 @@ def _locked(path: Path) -> Iterator[None]:
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever held it may have removed it meanwhile, and another locked a new one.
+            if not path.exists() or path.stat().st_ino != os.fstat(file.fileno()).st_ino:
+                raise BlockingIOError
         except BlockingIOError:
             raise DataError(
                 f"Another process is building {path.with_suffix('')}: wait for it, or end it."

@@ -30,6 +30,7 @@ def run_evaluation(
     step: int | None,
     split: str | None,
     predictions: Path | None = None,
+    weights: Path | None = None,
 ) -> Path:
     """Evaluates a checkpoint, and beside it the training set's mean hands, on a split.
 
@@ -45,6 +46,7 @@ def run_evaluation(
       step: of the checkpoint; None: the best by validation.
       split: to evaluate on; None: the config's test split.
       predictions: also writes the network's predictions to this file.
+      weights: an exported `er.safetensors` to evaluate instead of a checkpoint.
 
     Returns:
       The JSON file.
@@ -54,11 +56,12 @@ def run_evaluation(
     """
     distributed.check_batch_size(config.batch_size)
     hands = load_hands(config.mano_dir)
-    trained = load_trained(config, workdir, step, hands)
+    trained = load_trained(config, weights or workdir, step, hands)
     test = Split.of(config, split or config.data.test_split)
     train = AnnotatedSplit(test.data_dir, test.dataset, config.data.train_split)
     folder = workdir / "evaluation"
-    stem = f"{test.dataset.replace('/', '-')}-{test.name}-{trained.step}"
+    of_what = trained.step if weights is None else trained.name
+    stem = f"{test.dataset.replace('/', '-')}-{test.name}-{of_what}"
     results = folder / f"{stem}.json"
     grid = SampleGrid(hands)
     evaluation = evaluate_network(
@@ -77,7 +80,7 @@ def run_evaluation(
     summaries |= {one.name: summarize(one.errors) for one in evaluation.baselines}
     print_table(f"{test.dataset}, {test.name}, checkpoint {trained.step}", summaries)
 
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     provenance = {
         "dataset": test.dataset,
         "split": test.name,

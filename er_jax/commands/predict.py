@@ -13,7 +13,7 @@ from er_jax.training.load import load_network
 
 def run_prediction(
     config: ConfigDict,
-    workdir: Path,
+    source: Path,
     images: Sequence[Path],
     boxes: Sequence[Sequence[float]] | None,
     output: Path,
@@ -21,8 +21,11 @@ def run_prediction(
     step: int | None,
     visualize: bool = False,
 ) -> None:
-    """Reconstructs the hands of some images with a checkpoint (see `predict_images`)."""
+    """Reconstructs the hands of some images with a trained network.
+
+    See `load_trained` for `source` and `step`, `predict_images` for the rest.
+    """
     hands = load_hands(config.mano_dir)
-    net = load_network(config, workdir, step, hands)
+    net = load_network(config, source, step, hands)
     predict_images(net, hands, images, boxes, output, visualize=visualize)
     Console().print(f"Meshes, parameters and images are in {output}", soft_wrap=True)

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from er_jax.evaluation.alignment import f_score, similarity_align
+from er_jax.evaluation.alignment import f_score, map_in_cache, similarity_align
 from er_jax.evaluation.types import (
     F_SCORE_THRESHOLDS_MM,
     INTERACTING,
@@ -52,8 +52,8 @@ def sample_errors(
 
     A sample's errors are the same to the last bit in whatever batch it comes: they are computed in
     pieces of one size, because compilers choose the order of a sum by the shape of the whole. (At
-    least two pieces, because a loop of one is unrolled and rounds differently again.) It is also
-    faster on a CPU, where a piece stays in the cache.
+    least two pieces, because a loop of one is unrolled and rounds differently again.) That holds on
+    a CPU, where it is also faster; elsewhere all pieces are computed at once.
 
     Args:
       prediction: reconstruction of both hands; only the hands that the truth has are looked at.
@@ -75,7 +75,8 @@ def sample_errors(
 
     arguments = (meshes, truth, sample_id, hand_type, sample_mask)
     of_piece = functools.partial(_errors_of_piece, f_scores)
-    errors = jax.lax.map(lambda piece: of_piece(*piece), jax.tree.map(split, arguments))
+    split_arguments = jax.tree.map(split, arguments)
+    errors = map_in_cache(lambda piece: of_piece(*piece), split_arguments, pieces)
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:batch_size], errors)
 
 

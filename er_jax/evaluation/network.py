@@ -33,14 +33,14 @@ class TrainedNetwork:
       config: its sizes.
       weights: not replicated.
       depth_box_m: the depth that its heatmaps span.
-      step: of the checkpoint.
+      step: of the checkpoint; None: of weights that do not say it.
     """
 
     name: str
     config: ERConfig
     weights: NetworkWeights
     depth_box_m: float
-    step: int
+    step: int | None
 
     @property
     def provenance(self) -> dict[str, Any]:

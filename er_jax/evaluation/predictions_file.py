@@ -65,13 +65,18 @@ class Predictions:
     def has_rel_trans(self) -> bool:
         return "rel_trans" in self.arrays or "translation" in self.arrays
 
+    @functools.cached_property
+    def _order(self) -> Int[np.ndarray, "N"]:
+        """The rows in the order of their ids."""
+        return np.argsort(self.sample_id)
+
     def rows_of(self, sample_ids: Int[np.ndarray, "M"]) -> Int[np.ndarray, "M"]:
         """Returns the rows at which the predictions of these samples are.
 
         Raises:
           PredictionsError: some are not there.
         """
-        order = np.argsort(self.sample_id)
+        order = self._order
         place = np.searchsorted(self.sample_id, sample_ids, sorter=order)
         rows = order[np.minimum(place, len(order) - 1)]
         missing = np.unique(sample_ids[self.sample_id[rows] != sample_ids])

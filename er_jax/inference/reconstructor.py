@@ -9,13 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
-from jax.typing import ArrayLike
 from jaxtyping import Float, UInt8
 
 from er_jax.mano import HandModel
 from er_jax.models.er import ERNet, Prediction
 from er_jax.models.layers import BATCH_NORM_EPSILON, BatchNorm
-from er_jax.utils.xla_cpu import compilation_cache_is_on
 
 BATCH_SIZES = (1, 4, 16)
 Network = TypeVar("Network", bound=nnx.Module)
@@ -46,21 +44,6 @@ def fold_batch_norms(net: Network) -> Network:
             convolution.bias = nnx.Param(jnp.asarray(bias - mean * scale))
             setattr(module, name, Folded())
     return folded
-
-
-def compiled_with_weights(
-    function: Callable[[Network, Array], Output], net: Network
-) -> Callable[[ArrayLike], Output]:
-    """`function` of a network as a compiled function of images alone.
-
-    On a CPU the weights are constants of the program: oneDNN then orders them once, while it is
-    compiled, for the way in which it reads them. Elsewhere all programs share one copy, and so do
-    programs that are kept in a folder, to which each would take its own.
-    """
-    call, state = functional(function, net)
-    if jax.default_backend() == "cpu" and not compilation_cache_is_on():
-        return jax.jit(partial(call, state))
-    return partial(jax.jit(call), state)
 
 
 def functional(
@@ -101,7 +84,8 @@ class Reconstructor:
         def predict(net: ERNet, images: Array) -> Prediction:
             return net(_scaled(images), hands, collect=collect)
 
-        self._predict = compiled_with_weights(predict, fold_batch_norms(net))
+        call, state = functional(predict, fold_batch_norms(net))
+        self._predict = partial(jax.jit(call), state)
 
     def __call__(
         self, images: Float[np.ndarray, "N S S 3"] | UInt8[np.ndarray, "N S S 3"]

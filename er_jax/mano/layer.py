@@ -14,7 +14,6 @@ from er_jax.mano.model import PADDED_VERTICES, VERTICES, HandModel
 from er_jax.mano.rotations import axis_angle_to_quaternion, quaternion_to_entries
 
 HIGHEST = lax.Precision.HIGHEST  # TF32 on a GPU would cost a tenth of a millimetre
-POSES_AT_ONCE = 256  # on a CPU: what they and their gradients need stays in its cache
 
 
 @jax.tree_util.register_dataclass
@@ -260,29 +259,7 @@ def _kinematics(
 def _meshes(
     hands: HandModel, coefficients: Float[Array, "*hands 145 n"], transforms: Entries
 ) -> tuple[Float[Array, "n *hands 778 3"], Float[Array, "n *hands 21 3"]]:
-    """Vertices and joints of any number of poses; transforms have entries (*hands, 16, n)."""
-    count = coefficients.shape[-1]
-    at_once = partial(_meshes_at_once, hands)
-    if not isinstance(count, int) or count <= POSES_AT_ONCE:  # `jax.export` leaves it open
-        return at_once(coefficients, transforms)
-
-    def in_pieces(*arrays):
-        pieces = -(-count // POSES_AT_ONCE)
-        size = -(-count // pieces)
-
-        def split(x):
-            x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, pieces * size - count)])
-            return jnp.moveaxis(x.reshape(*x.shape[:-1], pieces, size), -2, 0)
-
-        meshes = lax.map(lambda piece: at_once(*piece), jax.tree.map(split, arrays))
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], meshes)
-
-    return lax.platform_dependent(coefficients, transforms, cpu=in_pieces, default=at_once)
-
-
-def _meshes_at_once(
-    hands: HandModel, coefficients: Float[Array, "*hands 145 n"], transforms: Entries
-) -> tuple[Float[Array, "n *hands 778 3"], Float[Array, "n *hands 21 3"]]:
+    """Vertices and joints of n poses; transforms have entries (*hands, 16, n)."""
     posed = jax.vmap(_posed, out_axes=1) if hands.both_hands else _posed
     coordinates, joints = posed(hands, coefficients, transforms)
     return jnp.stack([x[..., :VERTICES] for x in coordinates], axis=-1), joints

@@ -46,7 +46,7 @@ class ERConfig:
     joint_embedding: bool = True  # of FuseJoint's 21 joints †
     rotation_residual: bool = True  # rotations are predicted as a residual to the identity †
     embedding_std: float = 0.02  # of the learned embeddings at the start †
-    precision: str = "float32"  # of the network's products; a name in PRECISIONS
+    precision: str = "float32"  # of products up to F_Ph; a name in PRECISIONS
     batch_norm_axis: str | None = None  # pmap axis over which batch statistics are averaged
 
     def __post_init__(self) -> None:

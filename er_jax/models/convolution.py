@@ -8,6 +8,7 @@ from functools import partial, reduce
 
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.lax import Precision
 from jaxtyping import Float
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -17,6 +18,7 @@ def convolve(
     image: Float[Array, "batch height width channels"],
     kernel: Float[Array, "size size channels filters"],
     stride: int = 1,
+    precision: Precision | None = None,
 ) -> Float[Array, "batch height_out width_out filters"]:
     """Cross-correlates a batch of images with a kernel of odd size, size // 2 zeros on every side.
 
@@ -24,19 +26,27 @@ def convolve(
     XLA's CPU kernel for the gradient of the latter is five times slower.
     """
     if kernel.shape[0] == 1:
-        return multiply(image[:, ::stride, ::stride], kernel[0, 0])
+        return multiply(image[:, ::stride, ::stride], kernel[0, 0], precision)
     padding = kernel.shape[0] // 2
     return lax.conv_general_dilated(
-        image, kernel, (stride, stride), [(padding, padding)] * 2, dimension_numbers=LAYOUT
+        image,
+        kernel,
+        (stride, stride),
+        [(padding, padding)] * 2,
+        dimension_numbers=LAYOUT,
+        precision=precision,
     )
 
 
 def multiply(
-    inputs: Float[Array, "*batch features"], kernel: Float[Array, "features outputs"]
+    inputs: Float[Array, "*batch features"],
+    kernel: Float[Array, "features outputs"],
+    precision: Precision | None = None,
 ) -> Float[Array, "*batch outputs"]:
-    """inputs @ kernel, as a product of two matrices (see `convolve`)."""
+    """Returns inputs @ kernel, as a product of two matrices (see `convolve`)."""
     rows = inputs.reshape(-1, inputs.shape[-1])
-    return (rows @ kernel).reshape(*inputs.shape[:-1], kernel.shape[-1])
+    product = jnp.matmul(rows, kernel, precision=precision)
+    return product.reshape(*inputs.shape[:-1], kernel.shape[-1])
 
 
 def convolve_depthwise(

@@ -109,6 +109,7 @@ class ERNet(nnx.Module):
             found["prior_h"] = prior
         used = self.desim is not None or self.deocc is not None
         found["F_Ph"] = combined = own + prior.reshape(own.shape) if used else own
+        combined = combined.astype(jnp.float32)
         pooled = combined.mean(axis=(2, 3))
         rel_trans = self.relative_translation(pooled)
 

@@ -1,13 +1,16 @@
 """FuseJoint: a hand's features where its joints are, fused by self-attention."""
 
+import dataclasses
+
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
+from jax.lax import Precision
 from jaxtyping import Float
 
 from er_jax.models.attention import SAT
 from er_jax.models.config import JOINTS, ERConfig
-from er_jax.models.layers import Linear, normal
+from er_jax.models.layers import Regressor, normal
 
 
 def sample_grid(
@@ -22,16 +25,20 @@ def sample_grid(
     along_x = jnp.maximum(0.0, 1.0 - jnp.abs(points[..., 0:1] - jnp.arange(columns)))
     along_y = jnp.maximum(0.0, 1.0 - jnp.abs(points[..., 1:2] - jnp.arange(rows)))
     weights = along_y[..., :, None] * along_x[..., None, :]
-    weights = weights.reshape(*points.shape[:-1], rows * columns).astype(grid.dtype)
-    return weights @ grid.reshape(*grid.shape[:-3], rows * columns, -1)
+    weights = weights.reshape(*points.shape[:-1], rows * columns)
+    cells = grid.reshape(*grid.shape[:-3], rows * columns, -1)
+    return jnp.matmul(weights, cells, precision=Precision.HIGHEST)
 
 
 class FuseJoint(nnx.Module):
-    """Adds to each joint's sample its coordinates' and its own embedding, then SAT blocks."""
+    """Adds to each joint's sample its coordinates' and its own embedding, then SAT blocks.
+
+    All in float32, whatever the features' precision: from here on the tokens stand for places.
+    """
 
     def __init__(self, config: ERConfig, rngs: nnx.Rngs):
         self.coordinates = (
-            Linear(3, config.feature_dim, dtype=config.dtype, rngs=rngs)
+            Regressor(3, config.feature_dim, rngs=rngs)
             if config.joint_coordinate_embedding
             else nnx.data(None)
         )
@@ -40,6 +47,7 @@ class FuseJoint(nnx.Module):
             if config.joint_embedding
             else nnx.data(None)
         )
+        config = dataclasses.replace(config, precision="float32")
         self.blocks = nnx.List(SAT(config, rngs) for _ in range(config.fusejoint_depth))
 
     def __call__(
@@ -53,7 +61,7 @@ class FuseJoint(nnx.Module):
         if self.coordinates is not None:
             tokens = tokens + self.coordinates(joint_img)
         if self.joint is not None:
-            tokens = tokens + self.joint[...].astype(tokens.dtype)
+            tokens = tokens + self.joint[...]
         attention = []
         for block in self.blocks:
             tokens, weights = block(tokens, rngs=rngs)

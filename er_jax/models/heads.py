@@ -1,4 +1,7 @@
-"""The regressors: relative translation, shape and camera, pose; the weak projection."""
+"""The regressors: relative translation, shape and camera, pose; the weak projection.
+
+They take float32 and run at full precision on every device, whatever the features' precision.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +11,7 @@ from jaxtyping import Float
 
 from er_jax.mano import matrix_to_6d, matrix_to_axis_angle, rotation_6d_to_matrix
 from er_jax.models.config import JOINTS, ERConfig
-from er_jax.models.layers import Linear
+from er_jax.models.layers import Regressor
 
 ROTATIONS = 16
 
@@ -18,28 +21,25 @@ class RelativeTranslation(nnx.Module):
 
     def __init__(self, config: ERConfig, rngs: nnx.Rngs):
         features = config.feature_dim
-        self.hidden = Linear(2 * features, features, dtype=config.dtype, rngs=rngs)
-        self.output = Linear(features, 3, dtype=config.dtype, rngs=rngs)
+        self.hidden = Regressor(2 * features, features, rngs=rngs)
+        self.output = Regressor(features, 3, rngs=rngs)
 
     def __call__(self, pooled: Float[Array, "batch 2 C"]) -> Float[Array, "batch 3"]:
         hidden = jax.nn.relu(self.hidden(pooled.reshape(pooled.shape[0], -1)))
-        return self.output(hidden).astype(jnp.float32)
+        return self.output(hidden)
 
 
 class ShapeAndCamera(nnx.Module):
     """From a hand's pooled features to MANO's betas and a weak-perspective camera (s, tx, ty)."""
 
     def __init__(self, config: ERConfig, rngs: nnx.Rngs):
-        self.shape = Linear(config.feature_dim, 10, dtype=config.dtype, rngs=rngs)
-        self.camera = Linear(config.feature_dim, 3, dtype=config.dtype, rngs=rngs)
+        self.shape = Regressor(config.feature_dim, 10, rngs=rngs)
+        self.camera = Regressor(config.feature_dim, 3, rngs=rngs)
 
     def __call__(
         self, pooled: Float[Array, "batch C"]
     ) -> tuple[Float[Array, "batch 10"], Float[Array, "batch 3"]]:
-        return (
-            self.shape(pooled).astype(jnp.float32),
-            self.camera(pooled).astype(jnp.float32),
-        )
+        return self.shape(pooled), self.camera(pooled)
 
 
 class Pose(nnx.Module):
@@ -52,18 +52,17 @@ class Pose(nnx.Module):
 
     def __init__(self, config: ERConfig, rngs: nnx.Rngs):
         features = JOINTS * (config.feature_dim + 3)
-        self.root = Linear(features, 6, dtype=config.dtype, rngs=rngs)
-        self.joints = Linear(features, 6 * (ROTATIONS - 1), dtype=config.dtype, rngs=rngs)
+        self.root = Regressor(features, 6, rngs=rngs)
+        self.joints = Regressor(features, 6 * (ROTATIONS - 1), rngs=rngs)
         self.rotation_residual = config.rotation_residual
 
     def __call__(
         self, features: Float[Array, "batch J C"], joint_img: Float[Array, "batch J 3"]
     ) -> Float[Array, "batch 16 3 3"]:
-        joint_img = joint_img.astype(features.dtype)
         features = jnp.concatenate([features, joint_img], axis=-1)
         features = features.reshape(features.shape[0], -1)
         rot6d = jnp.concatenate([self.root(features), self.joints(features)], axis=-1)
-        rot6d = rot6d.astype(jnp.float32).reshape(-1, ROTATIONS, 6)
+        rot6d = rot6d.reshape(-1, ROTATIONS, 6)
         if self.rotation_residual:
             rot6d = rot6d + matrix_to_6d(jnp.eye(3))
         return rotation_6d_to_matrix(rot6d)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
+from jax.lax import Precision
 from jaxtyping import Float
 
 from er_jax.models.config import JOINTS, ERConfig
@@ -31,13 +32,18 @@ class JointHeatmaps(nnx.Module):
     def __init__(self, config: ERConfig, rngs: nnx.Rngs):
         channels = JOINTS * config.depth_bins
         self.conv = Convolution(
-            config.feature_dim, channels, 1, use_bias=True, dtype=config.dtype, rngs=rngs
+            config.feature_dim,
+            channels,
+            1,
+            use_bias=True,
+            dtype=jnp.float32,
+            precision=Precision.HIGHEST,
+            rngs=rngs,
         )
         self.depth_bins = config.depth_bins
 
     def __call__(self, features: Float[Array, "batch S S C"]) -> Float[Array, "batch S S J D"]:
-        """Logits in float32."""
-        logits = self.conv(features).astype(jnp.float32)
+        logits = self.conv(features)
         return logits.reshape(*logits.shape[:3], JOINTS, self.depth_bins)
 
 
@@ -48,8 +54,11 @@ def spatial_softmax(logits: Float[Array, "*batch S S J D"]) -> Float[Array, "*ba
 
 def expected_cell(probabilities: Float[Array, "*batch S S J D"]) -> Float[Array, "*batch J 3"]:
     """Soft-argmax (Sun et al., "Integral Human Pose Regression", 2018): (x, y, z) in cells."""
-    rows, columns, _, depths = (jnp.arange(size) * 1.0 for size in probabilities.shape[-4:])
-    x = jnp.einsum("...yxjz,x->...j", probabilities, columns)
-    y = jnp.einsum("...yxjz,y->...j", probabilities, rows)
-    z = jnp.einsum("...yxjz,z->...j", probabilities, depths)
+
+    def mean(others: tuple[int, int]) -> Array:
+        """The mean of the axis that is left; a sum and no product, whose operands GPUs round."""
+        marginal = jnp.moveaxis(probabilities, -2, -4).sum(axis=others)
+        return (marginal * jnp.arange(marginal.shape[-1])).sum(axis=-1)
+
+    x, y, z = mean((-3, -1)), mean((-2, -1)), mean((-3, -2))
     return jnp.stack([x, y, z], axis=-1)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
+from jax.lax import Precision
 from jaxtyping import Float
 
 from er_jax.models.convolution import convolve, convolve_depthwise, multiply
@@ -28,12 +29,12 @@ def normal(shape: tuple[int, ...], std: float, rngs: nnx.Rngs) -> nnx.Param:
     """A parameter drawn from N(0, std²).
 
     NumPy draws it, from a seed that JAX gives: compiling a generator for each of the network's
-    shapes would take longer than all else before the first step. While tracing, which only asks
-    for shapes, JAX does.
+    shapes would take longer than all else before the first step. While tracing, which asks for
+    shapes alone, it is zero.
     """
     key = rngs.params()
     if isinstance(key, jax.core.Tracer):
-        return nnx.Param(std * jax.random.normal(key, shape))
+        return nnx.Param(jnp.zeros(shape))
     generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     return nnx.Param(jnp.asarray(np.float32(std) * generator.standard_normal(shape, np.float32)))
 
@@ -44,7 +45,7 @@ def constant(value: float, size: int) -> nnx.Param:
 
 
 class Linear(nnx.Module):
-    """inputs · kernel + bias over the last axis."""
+    """inputs · kernel + bias over the last axis; the product runs in `dtype` at `precision`."""
 
     def __init__(
         self,
@@ -53,15 +54,26 @@ class Linear(nnx.Module):
         *,
         use_bias: bool = True,
         dtype: jnp.dtype,
+        precision: Precision | None = None,
         rngs: nnx.Rngs,
     ):
         self.kernel = normal((in_features, out_features), 0.01, rngs)
         self.bias = constant(0, out_features) if use_bias else nnx.data(None)
         self.dtype = dtype
+        self.precision = precision
 
     def __call__(self, inputs: Float[Array, "*batch in_features"]) -> Array:
-        output = multiply(inputs.astype(self.dtype), self.kernel[...].astype(self.dtype))
+        inputs, kernel = inputs.astype(self.dtype), self.kernel[...].astype(self.dtype)
+        output = multiply(inputs, kernel, self.precision)
         return output if self.bias is None else output + self.bias[...].astype(self.dtype)
+
+
+class Regressor(Linear):
+    """A linear layer of lengths, angles or coordinates, which bfloat16 or TF32 would round."""
+
+    def __init__(self, in_features: int, out_features: int, *, rngs: nnx.Rngs):
+        exact = {"dtype": jnp.float32, "precision": Precision.HIGHEST}
+        super().__init__(in_features, out_features, **exact, rngs=rngs)
 
 
 class Convolution(nnx.Module):
@@ -80,6 +92,7 @@ class Convolution(nnx.Module):
         depthwise: bool = False,
         use_bias: bool = False,
         dtype: jnp.dtype,
+        precision: Precision | None = None,
         rngs: nnx.Rngs,
         std: float = 0.001,
     ):
@@ -89,13 +102,14 @@ class Convolution(nnx.Module):
         self.stride = stride
         self.depthwise = depthwise
         self.dtype = dtype
+        self.precision = precision
 
     def __call__(self, image: Float[Array, "batch height width channels"]) -> Array:
         image, kernel = image.astype(self.dtype), self.kernel[...].astype(self.dtype)
         if self.depthwise:
             output = convolve_depthwise(image, kernel, self.stride)
         else:
-            output = convolve(image, kernel, self.stride)
+            output = convolve(image, kernel, self.stride, self.precision)
         return output if self.bias is None else output + self.bias[...].astype(self.dtype)
 
 
@@ -187,7 +201,7 @@ class LayerFactory:
 def gelu(inputs: Array) -> Array:
     """x·Φ(x) with the error function itself (Hendrycks and Gimpel, 2016).
 
-    `jax.nn.gelu` computes it by erfc, several times as slow on a CPU for digits that vanish here.
+    `jax.nn.gelu` computes it by erfc, which ONNX has not.
     """
     return 0.5 * inputs * (1 + jax.lax.erf(inputs * 0.5**0.5))
 

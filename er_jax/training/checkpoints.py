@@ -9,6 +9,7 @@ iterator) and `run` (JSON: see `er_jax.training.run_record`).
 import dataclasses
 import logging
 import operator
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,8 @@ from er_jax.utils import distributed
 from er_jax.utils.errors import UserError
 
 Tree = Any
+UNSCORED = ".unscored"
+"""Behind the name of a checkpoint that waits for the same one with its score to be written."""
 
 
 class CheckpointError(UserError):
@@ -90,8 +93,10 @@ class Checkpoints:
     ) -> None:
         """Saves a run under its step, in the place of a checkpoint that has no score yet.
 
+        To be called by the first process alone.
+
         Args:
-          state: one replica of the run's state.
+          state: one replica of the run's state, on the host.
           data: plain JSON: where the training loader stands after that step.
           run: plain JSON, see `er_jax.training.run_record`.
           score: the validation score, lower is better.
@@ -99,15 +104,14 @@ class Checkpoints:
         Raises:
           CheckpointError: this one, or the one before, could not be written.
         """
-        if self._manager is None:
-            return
         step = int(state.step)
         with self._writing():
+            unscored = None
             if step in self._manager.all_steps():
                 if score is None or self._manager.metrics(step):
                     return
-                self._manager.delete(step)
-            state = jax.device_get(state)
+                self._manager.wait_until_finished()
+                unscored = self._renamed(step, UNSCORED)
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -118,6 +122,9 @@ class Checkpoints:
                 ),
                 metrics=None if score is None else {"score": score},
             )
+            if unscored is not None:
+                self._manager.wait_until_finished()
+                shutil.rmtree(unscored)
 
     def restore_newest(
         self, like: TrainState, check: Callable[[Mapping[str, Any], Path], None]
@@ -209,10 +216,15 @@ class Checkpoints:
     def _set_aside(self, damaged: Mapping[Path, CheckpointError], used: int) -> None:
         """Makes room for the checkpoints that will be written again, and says so."""
         for folder, error in damaged.items():
-            aside = folder.rename(folder.with_name(f"{folder.name}.damaged"))
+            aside = self._renamed(int(folder.name), ".damaged")
             logging.warning("%s\nIt is %s now; going on from step %d.", error, aside.name, used)
-        if damaged:
-            self._manager.reload()
+
+    def _renamed(self, step: int, suffix: str) -> Path:
+        """Takes a checkpoint out of the way of another one of the same step."""
+        folder = self.folder / str(step)
+        aside = folder.rename(folder.with_name(folder.name + suffix))
+        self._manager.reload()
+        return aside
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -229,6 +241,12 @@ class Checkpoints:
 def _open(folder: Path, keep: int, read_only: bool) -> ocp.CheckpointManager:
     if not read_only:
         folder.mkdir(parents=True, exist_ok=True)
+        for aside in folder.glob(f"*{UNSCORED}"):  # a kill came before its successor was whole
+            whole = aside.with_name(aside.name.removesuffix(UNSCORED))
+            if whole.exists():
+                shutil.rmtree(aside)
+            else:
+                aside.rename(whole)
     first_process = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
     arrays = ocp.StandardCheckpointHandler(multiprocessing_options=first_process)
     policies = ocp.checkpoint_managers

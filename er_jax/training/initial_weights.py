@@ -10,6 +10,7 @@ import numpy as np
 
 from er_jax.models import ERConfig
 from er_jax.models.functional import NetworkWeights
+from er_jax.models.weights.import_export import read_weights
 from er_jax.training.checkpoints import Checkpoints
 from er_jax.training.state import TrainState, with_pretrained_backbone, with_weights
 from er_jax.utils.errors import ConfigError, NotFoundError
@@ -25,7 +26,8 @@ def with_initial_weights(
     Args:
       state: freshly initialised.
       net_config: of its network; the backbone starts from its `backbone_weights`, where set.
-      init_from: a run's folder, or one of its checkpoints, whose weights come after; or None.
+      init_from: a run's folder, one of its checkpoints, or an exported `er.safetensors`, whose
+        weights come after; or None.
       init_parts: patterns of the names of the weights that are taken from there.
 
     Raises:
@@ -44,12 +46,14 @@ def with_initial_weights(
 
 
 def _read(path: Path) -> tuple[Path, dict[str, np.ndarray]]:
-    """Weights by name: of a run's best checkpoint, or of the checkpoint that the path is."""
+    """Weights by name: of a run's best checkpoint, or of the checkpoint or file at the path."""
+    if path.suffix == ".safetensors":
+        return path, read_weights(path)[0]
     folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path.parent
     if folder == path.parent and not (path.is_dir() and path.name.isdigit()):
         raise NotFoundError(
             f"config.init_from={path} is neither a run's folder nor one of its checkpoints, such "
-            "as RUN/checkpoints/1000"
+            "as RUN/checkpoints/1000, nor an er.safetensors"
         )
     with Checkpoints(folder, read_only=True) as checkpoints:
         step = checkpoints.best_step() if folder != path.parent else int(path.name)

@@ -1,15 +1,17 @@
-"""A trained network from a run's folder."""
+"""A trained network from a run's folder, or from a file of weights."""
 
 import logging
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from er_jax.evaluation.network import TrainedNetwork
 from er_jax.mano import HandModel
 from er_jax.models import ERConfig, ERNet
-from er_jax.models.functional import NetworkWeights, create_weights, network_of
+from er_jax.models.functional import NetworkWeights, create_weights, network_of, weights_of
+from er_jax.models.weights.import_export import import_network, read_weights
 from er_jax.training.checkpoints import Checkpoints
 from er_jax.training.run_record import check_same_network, warn_of_other_hands
 from er_jax.utils import distributed
@@ -17,23 +19,26 @@ from er_jax.utils.errors import NotFoundError
 
 
 def load_trained(
-    config: ConfigDict, workdir: Path, step: int | None, hands: HandModel | None = None
+    config: ConfigDict, source: Path, step: int | None, hands: HandModel | None = None
 ) -> TrainedNetwork:
-    """The network of a run's checkpoint.
+    """The network of a run's checkpoint, or of an exported file of weights.
 
     Args:
       config: must describe the same network.
-      workdir: the run's folder.
-      step: of the checkpoint; None: the best by validation.
+      source: the run's folder, or an `er.safetensors`.
+      step: of the checkpoint; None: the best by validation, or the file.
       hands: that its poses and shapes are for; warns where it was trained with others.
 
     Raises:
       NotFoundError: there is no such checkpoint; names those that are there.
       RunMismatchError: it holds another network; names the differences.
+      WeightError: the file is none, or does not fit.
     """
-    folder = workdir / "checkpoints"
     net_config = ERConfig.from_dict(config.model)
     like = jax.eval_shape(lambda: create_weights(net_config, config.seed))
+    if source.suffix == ".safetensors":
+        return _from_file(config, net_config, source, like, hands)
+    folder = source / "checkpoints"
 
     def load() -> tuple[NetworkWeights, int]:
         with Checkpoints(folder, read_only=True) as checkpoints:
@@ -53,12 +58,30 @@ def load_trained(
 
     weights, chosen = distributed.on_first_process(load)
     device_weights = jax.device_put(weights)
-    return TrainedNetwork(workdir.name, net_config, device_weights, config.depth_box_m, chosen)
+    return TrainedNetwork(source.name, net_config, device_weights, config.depth_box_m, chosen)
+
+
+def _from_file(
+    config: ConfigDict,
+    net_config: ERConfig,
+    file: Path,
+    like: NetworkWeights,
+    hands: HandModel | None,
+) -> TrainedNetwork:
+    _, record = read_weights(file)
+    check_same_network(record, config, file)
+    if hands is not None:
+        warn_of_other_hands(record, hands, file)
+    net = network_of(net_config, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like))
+    import_network(net, file)
+    logging.info("Using the weights of %s", file)
+    step = record.get("step")
+    return TrainedNetwork(file.stem, net_config, weights_of(net), config.depth_box_m, step)
 
 
 def load_network(
-    config: ConfigDict, workdir: Path, step: int | None, hands: HandModel | None = None
+    config: ConfigDict, source: Path, step: int | None, hands: HandModel | None = None
 ) -> ERNet:
-    """The network of a run's checkpoint as a module, in evaluation mode; see `load_trained`."""
-    trained = load_trained(config, workdir, step, hands)
+    """The network of a checkpoint or file as a module, in evaluation mode; see `load_trained`."""
+    trained = load_trained(config, source, step, hands)
     return network_of(trained.config, trained.weights)

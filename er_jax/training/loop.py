@@ -26,6 +26,7 @@ from er_jax.training.throughput import Speed, Throughput
 from er_jax.training.validation import Validation
 from er_jax.utils import distributed
 from er_jax.utils.progress import progress_bar
+from er_jax.utils.watchdog import Watchdog
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +66,7 @@ def train(
       FloatingPointError: if more updates were skipped than `config.nonfinite_updates_limit`.
     """
     distributed.check_batch_size(config.batch_size, config.optimizer.accumulation)
+    logging.info("Training on %s", distributed.describe_devices())
     hands = load_hands(config.mano_dir)
     data = train_loader(config)
     epoch_steps = steps_in_epoch(data)
@@ -79,15 +81,13 @@ def train(
     train_step = make_train_step(StepSettings.of(config), optimizer, learning_rate)
     with_ema = config.optimizer.ema_decay > 0
     state = create_state(net_config, optimizer, config.seed, with_ema=with_ema)
-    record = run_record(config, environment(config, hands))
-    check = functools.partial(check_same_run, now=record, allow_changes=allow_changes)
-
     with (
         contextlib.closing(data),
         stop_on_signal() as stop,
         Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep) as checkpoints,
         MetricLog(workdir) as log,
         Throughput() as throughput,
+        Watchdog(config.stuck_after_s) as watchdog,
         Profile(workdir / "tensorboard", *profile) as trace,
     ):
         skipped = NonFiniteUpdates(workdir, config.nonfinite_updates_limit, stop)
@@ -108,12 +108,18 @@ def train(
             last_step=last_step,
             log=log,
             stop=stop,
+            watchdog=watchdog,
         )
+        record = run_record(config, environment(config, hands), validation.scored_by)
+        check = functools.partial(check_same_run, now=record, allow_changes=allow_changes)
         saved = distributed.on_first_process(lambda: checkpoints.restore_newest(state, check))
         if saved:
-            state, validation.history = saved.state, saved.run["validation"]
+            state = saved.state
+            if saved.run["validated_by"] == validation.scored_by:
+                validation.history = saved.run["validation"]
             data.set_state(saved.data)
             logging.info("Going on from step %d of %s", state.step, checkpoints.folder)
+            del saved  # its arrays, which would lie beside the run's own to its end
         else:
             state = with_initial_weights(state, net_config, config.init_from, config.init_parts)
         step = int(state.step)
@@ -128,11 +134,14 @@ def train(
                 if step and (score is not None or due or stop.requested):
                     record["validation"] = validation.history
                     place = data.get_state()
-                    checkpoints.save(distributed.first_replica(state), place, record, score)
+                    if distributed.is_first_process():
+                        replica = distributed.first_replica(state)
+                        checkpoints.save(replica, place, record, score)
                 ended = step >= last_step or validation.stopped_improving
                 if ended or stop.requested:
                     break
                 step += 1
+                watchdog.beat(step)
                 batch = throughput.read(data)
                 trace.before(step)
                 state, metrics = train_step(state, hands, shard_for_training(batch))

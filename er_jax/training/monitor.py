@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from er_jax.training.metric_log import MetricLog
-from er_jax.training.nonfinite_updates import NonFiniteUpdates
+from er_jax.training.nonfinite_updates import BatchSamples, NonFiniteUpdates
 from er_jax.training.step import Metrics
 from er_jax.training.throughput import Speed, Throughput
-from er_jax.utils.distributed import fetch_first_replica
+from er_jax.utils.distributed import first_replica
 
 
 class Monitor:
@@ -31,7 +31,7 @@ class Monitor:
         self.note = self.details = ""
         self._log, self._throughput, self._skipped = log, throughput, skipped
         self._batch_size, self._every = batch_size, every_steps
-        self._pending: list[tuple[int, Metrics, dict[str, Any]]] = []
+        self._pending: list[tuple[int, Metrics, BatchSamples]] = []
         self._told = Speed()
 
     def add(self, step: int, metrics: Metrics, batch: Mapping[str, Any]) -> None:
@@ -41,19 +41,18 @@ class Monitor:
         """
         if len(self._pending) >= self._every:
             self.flush()
-        annotations = {name: value for name, value in batch.items() if name != "image"}
-        self._pending.append((step, metrics, annotations))
+        self._pending.append((step, metrics, BatchSamples.of(batch)))
 
     def flush(self) -> None:
         """Fetches and tells all: before a checkpoint, so that it is never ahead of the log."""
         if not self._pending:
             return
-        fetched = fetch_first_replica([metrics for _, metrics, _ in self._pending])
-        for (step, _, batch), metrics in zip(self._pending, fetched, strict=True):
+        fetched = first_replica([metrics for _, metrics, _ in self._pending])
+        for (step, _, samples), metrics in zip(self._pending, fetched, strict=True):
             numbers = {name: float(value) for name, value in metrics.items()}
             self._log.write(step, {f"train/{name}": value for name, value in numbers.items()})
             if numbers["skipped"]:
-                self._skipped.add(step, batch, numbers["loss"], numbers["gradient_norm"])
+                self._skipped.add(step, samples, numbers["loss"], numbers["gradient_norm"])
         self._pending.clear()
         self._tell_speed(step)
         rate = numbers.pop("learning_rate")

@@ -1,10 +1,11 @@
 """Updates that were skipped because the loss or the gradient was not finite."""
 
+import dataclasses
 import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -13,6 +14,26 @@ from er_jax.training.signals import Stop
 from er_jax.utils.errors import NonFiniteError
 
 HostBatch = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchSamples:
+    """The samples of a batch, for as long as its step's numbers are not fetched.
+
+    Attributes:
+      annotation_ids: of all of them.
+      not_finite: the ids of those with an annotation that is not finite, by field.
+    """
+
+    annotation_ids: list[int]
+    not_finite: dict[str, list[int]]
+
+    @classmethod
+    def of(cls, batch: HostBatch) -> Self:
+        """Takes them from a batch as it came from the loader."""
+        ids = batch["annotation_id"]
+        masks = _not_finite(batch)
+        return cls(ids.tolist(), {name: ids[mask].tolist() for name, mask in masks.items()})
 
 
 class NonFiniteUpdates:
@@ -40,16 +61,14 @@ class NonFiniteUpdates:
     def count(self) -> int:
         return len(self._steps)
 
-    def add(self, step: int, batch: HostBatch, loss: float, gradient_norm: float) -> None:
-        """Notes one; the batch needs no images."""
-        ids = batch["annotation_id"]
-        culprits = {name: ids[samples].tolist() for name, samples in _not_finite(batch).items()}
+    def add(self, step: int, samples: BatchSamples, loss: float, gradient_norm: float) -> None:
+        """Notes one, whose batch had these samples."""
         entry = {
             "step": step,
             "loss": str(loss),
             "gradient_norm": str(gradient_norm),
-            "annotation_ids": ids.tolist(),
-            "not_finite": culprits,
+            "annotation_ids": samples.annotation_ids,
+            "not_finite": samples.not_finite,
         }
         with self.file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
@@ -60,7 +79,7 @@ class NonFiniteUpdates:
         )
         if self.count > self._limit:
             self._stop.requested = True
-            self._stop.error = NonFiniteError(self._complaint(culprits))
+            self._stop.error = NonFiniteError(self._complaint(samples.not_finite))
 
     def _complaint(self, culprits: Mapping[str, Any]) -> str:
         found = f"Annotations that are not finite: {culprits}. " if culprits else ""

@@ -1,5 +1,8 @@
 """The optimizer and its learning-rate schedule, from the config."""
 
+from typing import Any
+
+import jax
 import optax
 from ml_collections import ConfigDict
 
@@ -30,10 +33,16 @@ def make_optimizer(
         case "adam":
             parts.append(optax.scale_by_adam())
         case "adamw":
-            parts += [optax.scale_by_adam(), optax.add_decayed_weights(settings.weight_decay)]
+            decay = optax.add_decayed_weights(settings.weight_decay, mask=_kernels)
+            parts += [optax.scale_by_adam(), decay]
         case other:
             raise ConfigError(f"config.optimizer.name={other!r}: use 'adam' or 'adamw'")
     return optax.chain(*parts), _make_schedule(settings, epochs, batch_size, steps_per_epoch)
+
+
+def _kernels(params: Any) -> Any:
+    """Which parameters decay: kernels, and not norms, biases and embeddings."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
 def _make_schedule(

@@ -15,13 +15,14 @@ from er_jax.utils.errors import ConfigError
 from er_jax.utils.provenance import code_version
 
 Record = Mapping[str, Any]
-"""Plain JSON: the run's `config`, its `environment`, and the history of `validation`."""
+"""Plain JSON: the run's `config`, its `environment`, by what it is validated, and the scores."""
 
 # Config fields that may differ between the parts of one run: they change where it reads, how long
-# it lasts and what it reports, not what a step computes.
+# it lasts and what it reports, not what a step computes. (The epochs do where the learning rate
+# follows from them, see `check_same_run`.)
 RESUMABLE_FIELDS = (
     *("data_dir", "mano_dir", "init_from", "init_parts", "epochs"),
-    *("log_every_steps", "nonfinite_updates_limit", "validation", "checkpoint"),
+    *("log_every_steps", "stuck_after_s", "nonfinite_updates_limit", "validation", "checkpoint"),
 )
 RESUMABLE_DATA_FIELDS = ("workers", "validation_split", "test_split")
 # Fields of the network's config that change how it starts or computes, not what it is.
@@ -38,11 +39,22 @@ class RunMismatchError(ConfigError):
     """A checkpoint belongs to another run than the one that is to go on from it."""
 
 
-def run_record(config: ConfigDict, environment: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The record of a run that was not validated yet; see `environment`."""
+def run_record(
+    config: ConfigDict,
+    environment: Mapping[str, Any] | None = None,
+    validated_by: str | None = None,
+) -> dict[str, Any]:
+    """The record of a run that was not validated yet.
+
+    Args:
+      config: of the run.
+      environment: see the function of that name.
+      validated_by: the metric and the split of its scores.
+    """
     return {
         "config": json.loads(config.to_json_best_effort()),
         "environment": dict(environment or {}),
+        "validated_by": validated_by,
         "validation": [],
     }
 
@@ -59,7 +71,9 @@ def environment(config: ConfigDict, hands: HandModel) -> dict[str, Any]:
 def check_same_run(
     saved: Record, checkpoint: Path, *, now: Record, allow_changes: bool = False
 ) -> None:
-    """Makes sure that a checkpoint's run is the one that goes on: config, code, hands and data.
+    """Makes sure that a checkpoint's run is the one that goes on: config, hands and data.
+
+    Another code is only told: it differs by a comment as by a mended fault.
 
     Args:
       saved: of the checkpoint.
@@ -70,19 +84,32 @@ def check_same_run(
     Raises:
       RunMismatchError: with all that differs.
     """
-    parts = sorted({*saved["config"], *now["config"]} - {*RESUMABLE_FIELDS})
+    resumable = {*RESUMABLE_FIELDS}
+    if now["config"]["optimizer"]["schedule"] == "cosine":
+        resumable -= {"epochs"}
+    parts = sorted({*saved["config"], *now["config"]} - resumable)
     free = {f"data.{name}" for name in RESUMABLE_DATA_FIELDS}
     differences = _config_differences(saved, now, parts, free)
     made, makes = _flat(saved.get("environment", {})), _flat(now["environment"])
-    differences += _differences(made, makes, {*made, *makes} - {"code.commit"})
+    differences += _differences(made, makes, {*made, *makes} - {"code.commit", "code.sha256"})
+    scores = {one.get("validated_by") for one in (saved, now)}
+    if saved["validation"] and len(scores) > 1:
+        differences.append(
+            f"  validated by: {saved.get('validated_by')} there, {now.get('validated_by')} now; "
+            "the best checkpoint would be chosen among both kinds of scores"
+        )
+    if made.get("code.sha256") != makes["code.sha256"]:
+        logging.warning(
+            "%s was made by other code (commit %s; now: %s)",
+            *(checkpoint, made.get("code.commit"), makes["code.commit"]),
+        )
     if differences and allow_changes:
         logging.warning("Going on from %s in spite of:\n%s", checkpoint, "\n".join(differences))
     elif differences:
         raise RunMismatchError(
-            f"checkpoint {checkpoint} belongs to a run with other settings, code or data:\n"
+            f"checkpoint {checkpoint} belongs to a run with other settings, hands or data:\n"
             + "\n".join(differences)
-            + f"\nIts code's commit: {made.get('code.commit')}; now: {makes['code.commit']}.\n"
-            "Use what it was made with, or another --workdir; or go on nevertheless with "
+            + "\nUse what it was made with, or another --workdir; or go on nevertheless with "
             "--allow_changes."
         )
 

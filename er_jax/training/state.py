@@ -50,14 +50,11 @@ def create_state(
     With `with_ema` it also keeps an exponential moving average of its weights.
     """
 
-    def initialise() -> TrainState:
-        weights = create_weights(config, seed)
-        params, batch_stats = weights.params, weights.batch_stats
-        ema = (params, batch_stats) if with_ema else ()
-        step = jnp.zeros((), jnp.int32)
-        return TrainState(step, params, batch_stats, optimizer.init(params), ema)
-
-    return jax.jit(initialise)()
+    weights = create_weights(config, seed)
+    params, batch_stats = weights.params, weights.batch_stats
+    ema = (params, batch_stats) if with_ema else ()
+    step = jnp.zeros((), jnp.int32)
+    return TrainState(step, params, batch_stats, jax.jit(optimizer.init)(params), ema)
 
 
 def with_weights(state: TrainState, weights: NetworkWeights) -> TrainState:

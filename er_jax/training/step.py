@@ -32,7 +32,7 @@ class StepSettings:
     Attributes:
       net: the network's sizes and switches.
       depth_box_m: the depth that its heatmaps span.
-      loss_weights: of each term of the loss; terms that are not named are left out.
+      loss_weights: of each term of the loss.
       seed: that dropout follows from.
       sync_batch_norm: batch statistics are those of all devices together.
       accumulation: parts into which a device's batch is cut, one computed after the other.

@@ -20,6 +20,7 @@ from er_jax.training.signals import Stop
 from er_jax.training.state import TrainState
 from er_jax.utils import distributed
 from er_jax.utils.errors import ConfigError, DataError
+from er_jax.utils.watchdog import Watchdog
 
 AUTO_METRICS = (
     "scale_aligned/MPJPE/all",
@@ -38,6 +39,7 @@ class Validation:
 
     Attributes:
       metric: path of the error that is the score.
+      scored_by: that metric and the split, which scores must share to be compared.
       history: {"step": int, "score": float} of each validation, oldest first.
     """
 
@@ -53,6 +55,7 @@ class Validation:
         last_step: int,
         log: MetricLog,
         stop: Stop,
+        watchdog: Watchdog,
     ):
         """Args:
           settings: `config.validation`.
@@ -64,6 +67,7 @@ class Validation:
           last_step: of the run.
           log: gets the headline numbers.
           stop: ends a validation under way, without a score.
+          watchdog: is told of every batch.
 
         Raises:
           ConfigError: `metric` is not the path of an error that the split's annotations allow;
@@ -71,12 +75,13 @@ class Validation:
           DataError: the dataset has no such split.
         """
         self.metric = _metric(settings.metric, split, hands)
+        self.scored_by = f"{self.metric} on {split.dataset}, {split.name}"
         self.history: list[dict[str, Any]] = []
         self._settings, self._split = settings, split
         self._every_steps, self._last_step = settings.every_epochs * epoch_steps, last_step
         self._step = make_evaluation_step(net_config, depth_box_m, f_scores=False)
         self._hands, self._replicated_hands = hands, distributed.replicate(hands)
-        self._log, self._stop = log, stop
+        self._log, self._stop, self._watchdog = log, stop, watchdog
 
     def is_due(self, step: int) -> bool:
         """Returns whether an epoch to validate ended with this step and was not validated yet."""
@@ -91,7 +96,7 @@ class Validation:
             self._step,
             state.evaluated(),
             self._replicated_hands,
-            _UntilStopped(self._split, self._stop),
+            _UntilStopped(self._split, self._stop, self._watchdog),
             title="Validation",
             grid=grid,
         )
@@ -151,6 +156,7 @@ class _UntilStopped:
 
     split: Split
     stop: Stop
+    watchdog: Watchdog
 
     def __len__(self) -> int:
         return len(self.split)
@@ -158,5 +164,6 @@ class _UntilStopped:
     def __iter__(self) -> Iterator[Batch]:
         for batch in self.split:
             yield batch
+            self.watchdog.beat()
             if self.stop.poll():
                 return

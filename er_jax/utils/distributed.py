@@ -8,14 +8,14 @@ of the code sees only the functions below.
 
 import os
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from er_jax.utils.errors import ConfigError
+from er_jax.utils.errors import ConfigError, UserError
 
 AXIS = "devices"
 
@@ -42,7 +42,11 @@ def join_processes(
       processes: how many there are.
       process_id: which of them this one is, from 0.
 
+    Of the GPUs that a task of SLURM sees it takes its share: all of them if it is alone on its
+    node, the one that is bound to it, or its part of those that all tasks of the node see.
+
     Raises:
+      ConfigError: a node's tasks cannot share its GPUs equally.
       ValueError, RuntimeError: from JAX, if something is not found or the others are not reached.
     """
     several = any(int(os.environ.get(name, 1)) > 1 for name in PROCESS_COUNTS)
@@ -54,7 +58,50 @@ def join_processes(
         None if coordinator == "auto" else coordinator,
         processes,
         process_id,
+        local_device_ids=_gpus_of_task(os.environ),
         shutdown_timeout_seconds=FINISH_TIMEOUT_S,
+    )
+
+
+def _gpus_of_task(environment: Mapping[str, str]) -> list[int] | None:
+    """Which of the visible GPUs belong to this task of SLURM; None: as JAX finds them.
+
+    JAX takes the GPU numbered like the task on its node, whatever is visible: with one GPU bound to
+    each task that GPU is not there, and with one task for several all but the first stay idle.
+    """
+    visible = environment.get("CUDA_VISIBLE_DEVICES", "")
+    if not visible or "SLURM_LOCALID" not in environment or "JAX_LOCAL_DEVICE_IDS" in environment:
+        return None
+    gpus = len(visible.split(","))
+    if gpus == 1:
+        return [0]
+    local_id, tasks = int(environment["SLURM_LOCALID"]), _tasks_of_node(environment)
+    if gpus % tasks:
+        raise ConfigError(
+            f"{tasks} tasks of this node cannot share its {gpus} GPUs equally "
+            f"(CUDA_VISIBLE_DEVICES={visible}): start one task a GPU, such as "
+            f"srun --ntasks-per-node={gpus} --gpus-per-task=1, or one task a node"
+        )
+    share = gpus // tasks
+    return list(range(local_id * share, (local_id + 1) * share))
+
+
+def _tasks_of_node(environment: Mapping[str, str]) -> int:
+    """Tasks on this node, from a list of counts such as "2(x3),1" in the nodes' order."""
+    counts: list[int] = []
+    for part in environment.get("SLURM_STEP_TASKS_PER_NODE", "1").split(","):
+        count, _, times = part.partition("(x")
+        counts += [int(count)] * int(times.rstrip(")") or 1)
+    return counts[min(int(environment.get("SLURM_NODEID", 0)), len(counts) - 1)]
+
+
+def describe_devices() -> str:
+    """Returns what computes: "8 devices (NVIDIA H100) in 8 processes"."""
+    kinds = sorted({device.device_kind for device in jax.devices()})
+    count, processes = jax.device_count(), jax.process_count()
+    return (
+        f"{count} device{'s' * (count > 1)} ({', '.join(kinds)}) "
+        f"in {processes} process{'es' * (processes > 1)}"
     )
 
 
@@ -71,37 +118,57 @@ def on_first_process(function: Callable[[], Result]) -> Result:
     """
     if jax.process_count() == 1:
         return function()
-    result, error = None, None
-    if is_first_process():
-        try:
-            result = function()
-        except Exception as raised:
-            error = raised
-    content = np.frombuffer(pickle.dumps((result, error)), np.uint8)
-    length = int(multihost_utils.broadcast_one_to_all(np.int32(content.size)))
-    received = multihost_utils.broadcast_one_to_all(np.resize(content, length))
+    content = np.frombuffer(_pickled_outcome(function) if is_first_process() else b"", np.uint8)
+    # Lengths go as two halves: JAX keeps integers of 32 bits, which end at 2 GiB.
+    length = np.array(divmod(content.size, 2**16), np.int32)
+    high, low = map(int, multihost_utils.broadcast_one_to_all(length))
+    received = multihost_utils.broadcast_one_to_all(np.resize(content, high * 2**16 + low))
     result, error = pickle.loads(received.tobytes())
     if error is not None:
         raise error
     return result
 
 
+def _pickled_outcome(function: Callable[[], Any]) -> bytes:
+    """(result, error) of a function; never without an answer, for which the others would wait."""
+    result, error = None, None
+    try:
+        result = function()
+    except Exception as raised:
+        error = raised
+    try:
+        content = pickle.dumps((result, error))
+        pickle.loads(content)  # what can be written cannot always be read
+    except Exception as reason:
+        told = error or reason
+        substitute = UserError if isinstance(told, UserError) else RuntimeError
+        content = pickle.dumps((None, substitute(f"{type(told).__name__}: {told}")))
+    return content
+
+
 class AnyProcess:
     """Tells all processes whether any of them raised a flag, each time the same answer to all.
 
-    With several processes the answer is one call late, so that nobody waits for a step under way.
+    With several processes they agree at every fourth call, and the answer is one agreement late, so
+    that nobody waits for a step under way.
     """
+
+    EVERY = 4
 
     def __init__(self) -> None:
         self._any = jax.pmap(lambda flag: jax.lax.pmax(flag, AXIS), axis_name=AXIS)
         self._asked: jax.Array | None = None
+        self._calls, self._answer = 0, False
 
     def __call__(self, flag: bool) -> bool:
         """Every process has to call this, equally often."""
         if jax.process_count() == 1:
             return flag
-        before, self._asked = self._asked, self._any(replicate(np.int32(flag)))
-        return before is not None and bool(first_replica(before))
+        if self._calls % self.EVERY == 0:
+            before, self._asked = self._asked, self._any(replicate(np.int32(flag)))
+            self._answer = before is not None and bool(first_replica(before))
+        self._calls += 1
+        return self._answer
 
 
 def data_parallel(function: Callable, *, donate: Sequence[int] = ()) -> Callable:
@@ -139,14 +206,9 @@ def replicate(tree: Tree) -> Tree:
 
 
 def first_replica(tree: Tree) -> Tree:
-    """The tree of this process's first device, without the device axis; no transfer to the host."""
-    return jax.tree.map(lambda x: x.addressable_data(0).reshape(x.shape[1:]), tree)
-
-
-def fetch_first_replica(tree: Tree) -> Tree:
-    """The tree of this process's first device as host arrays, without the device axis."""
-    parts = jax.device_get(jax.tree.map(lambda x: x.addressable_data(0), tree))
-    return jax.tree.map(lambda x: x.reshape(x.shape[1:]), parts)
+    """The tree of this process's first device, without the device axis, on the host."""
+    first = jax.device_get(jax.tree.map(lambda x: x.addressable_data(0), tree))
+    return jax.tree.map(lambda x: x.reshape(x.shape[1:]), first)
 
 
 def shard(batch: Tree) -> Tree:

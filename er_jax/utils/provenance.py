@@ -36,12 +36,20 @@ def software_versions() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The code's git commit, marked where files differ from it; None outside a repository."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    """The code's git commit, marked where files differ from it; None outside its repository.
+
+    An environment that lies in another project's repository is none of it: files installed there
+    are not tracked.
+    """
+    file = Path(__file__)
+
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
+        run = subprocess.run(command, cwd=file.parent, capture_output=True, text=True, check=True)
+        return run.stdout.strip()
+
     try:
-        found = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        )
+        git("ls-files", "--error-unmatch", file.name)
+        return git("describe", "--always", "--dirty", "--abbrev=12")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return found.stdout.strip()

@@ -3,7 +3,10 @@
 Ratios are of a call's time without the form to its time with it, medians of alternating calls in
 one run on two shared cores of an AMD EPYC, JAX 0.12.0 on Python 3.12 where nothing else is said.
 
-@@MEASURED@@
+- Freed memory is used again (`_keep_freed_memory`): the demo's training step 1.28, `Reconstructor`
+  1.0. May go when XLA keeps its arrays' memory between calls.
+- Depthwise convolutions as nine shifted images (`er_jax/models/convolution.py`): `Reconstructor`
+  with TinyViT-5M at batch 1 1.47. May go when XLA's grouped convolution is no slower.
 - Reductions by XLA itself (JAX 0.10.2 and 0.11.0): right results, see `avoid_wrong_reductions`.
   Goes with the support of these releases.
 
@@ -11,7 +14,9 @@ Left out, although it gives about a tenth: oneDNN's products with reductions by 
 experimental flags of JAX 0.12 alone, and which JAX cannot keep in its compilation cache. In two
 runs the demo's step 0.94 and 1.12, evaluation 1.23 and 1.07, `Reconstructor` at batch 1 1.11 and
 1.12, MANO's gradient at 1024 0.94 and 0.88. Left out, as it gives less: YNNPACK's products, vectors
-of 512 bits, the gradient of 3×3 kernels as one product, and a form of a ResNet's first convolution.
+of 512 bits, the gradient of 3×3 kernels as one product, a form of a ResNet's first convolution, and
+the network's weights as constants of `Reconstructor`'s programs (1.05). MANO at 1024 with gradient
+in pieces of 256 poses: 1.23 with JAX 0.10.2, 0.85 with 0.12.0.
 """
 
 import mmap
@@ -44,7 +49,7 @@ def prepare_cpu(cache_dir: Path | None = None) -> None:
     """
     import jax
 
-    if cache_dir is not None and not compilation_cache_is_on():
+    if cache_dir is not None and jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(cache_dir))
     avoid_wrong_reductions()
     if cpu_is_the_backend():
@@ -74,13 +79,6 @@ def cpu_is_the_backend() -> bool:
         or find_spec("libtpu")
         or os.environ.keys() & {"PJRT_NAMES_AND_LIBRARY_PATHS", "TPU_LIBRARY_PATH"}
     )
-
-
-def compilation_cache_is_on() -> bool:
-    """Returns whether JAX keeps compiled programs in a folder."""
-    import jax
-
-    return jax.config.values["jax_compilation_cache_dir"] is not None
 
 
 def _add_flags(flags: dict[str, str]) -> None:

@@ -3,7 +3,8 @@
 A tensor of an exported network is named by its path in the tree of modules, joined by dots, as in
 `desim.right.blocks.0.attention.query.kernel`; convolution kernels are (rows, columns, channels in,
 channels out), linear kernels (in, out), norms have `scale` and `bias`, batch norms also the running
-`mean` and `var`. The header's metadata hold the config as JSON.
+`mean` and `var`. The header's metadata say as JSON what
+the weights belong to.
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,11 +25,12 @@ from er_jax.models.backbones.tinyvit import TinyViT
 from er_jax.models.er import ERNet
 from er_jax.models.weights.torch_checkpoint import read_torch_checkpoint
 from er_jax.utils.atomic_write import atomic_write
+from er_jax.utils.errors import DataError, NotFoundError
 
-FORMAT = "er_jax 1"
+FORMAT = "er_jax 2"
 
 
-class WeightError(ValueError):
+class WeightError(DataError, ValueError):
     """A file's tensors do not fit the network; the message names each that does not."""
 
 
@@ -86,13 +89,20 @@ def load_backbone(backbone: ResNet | TinyViT, path: Path | str) -> None:
     _assign(backbone, tensors, unknown, Path(path))
 
 
-def export_network(net: ERNet, path: Path | str) -> None:
-    """Writes all weights and running statistics, with the config, as one `.safetensors` file."""
+def export_network(net: ERNet, path: Path | str, record: Mapping[str, Any] | None = None) -> None:
+    """Writes all weights and running statistics as one `.safetensors` file.
+
+    Args:
+      net: the network.
+      path: of the file.
+      record: plain JSON: what the weights belong to, see `er_jax.training.run_record`.
+    """
     path = Path(path)
     tensors = {
         name: np.ascontiguousarray(variable[...]) for name, variable in named_variables(net).items()
     }
-    metadata = {"format": FORMAT, "config": json.dumps(dataclasses.asdict(net.config))}
+    record = record or {"config": {"model": dataclasses.asdict(net.config)}}
+    metadata = {"format": FORMAT, "run": json.dumps(record)}
     with atomic_write(path) as beside:
         # `save_file` makes a file that its owner alone may read.
         beside.write_bytes(safetensors.numpy.save(tensors, metadata))
@@ -104,7 +114,30 @@ def import_network(net: ERNet, path: Path | str) -> None:
     Raises:
       WeightError: tensors are missing, surplus or of another shape; the network is untouched.
     """
-    _assign(net, _read_tensors(Path(path)), [], Path(path))
+    _assign(net, read_weights(Path(path))[0], [], Path(path))
+
+
+def read_weights(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Tensors by their dotted name, and the record beside them, of what `export_network` wrote.
+
+    Raises:
+      NotFoundError: there is no such file.
+      WeightError: it is no such file, or cut short.
+    """
+    if not path.is_file():
+        raise NotFoundError(f"{path}: there is no such file; --mode=export writes er.safetensors")
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+    except safetensors.SafetensorError as error:
+        raise WeightError(f"{path} is no .safetensors file, or is cut off: {error}") from error
+    if metadata.get("format") != FORMAT:
+        raise WeightError(
+            f"{path} has format {metadata.get('format')!r}, not {FORMAT!r}: give an er.safetensors "
+            "that --mode=export of this version wrote. A pretrained backbone is for "
+            "--config.model.backbone_weights."
+        )
+    return dict(_read_tensors(path)), json.loads(metadata["run"])
 
 
 def named_variables(module: nnx.Module) -> dict[str, nnx.Variable]:

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import ml_dtypes
 import numpy as np
 
+from er_jax.utils.errors import DataError
 from er_jax.utils.safe_pickle import Record, RefusedPickleError, read_pickle, records
 
 KINDS = ["Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool"]
@@ -29,7 +30,7 @@ NAMES: dict[str, type] = {
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 
-class CheckpointError(ValueError):
+class CheckpointError(DataError, ValueError):
     """A file cannot be read as a checkpoint of tensors."""
 
 
