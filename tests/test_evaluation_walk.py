@@ -9,8 +9,6 @@ import pytest
 
 from er_jax.evaluation.evaluate import NETWORK, PARAMETERS, Evaluation, evaluate
 from er_jax.evaluation.types import PROTOCOLS, HandErrors, SampleAttributes, SampleErrors
-from er_jax.training.signals import Stop
-from er_jax.training.validation import _UntilStopped
 from er_jax.utils import distributed
 
 BATCHES, SIZE, REAL = 4, 3, 11  # the last batch is padded
@@ -97,11 +95,24 @@ def test_the_next_step_is_enqueued_before_results_are_fetched(recorded):
     np.testing.assert_array_equal(np.concatenate(recorded.drawn), np.arange(BATCHES * SIZE))
 
 
-def test_a_signal_ends_the_walk_with_what_was_enqueued(recorded):
-    stop = Stop()
-    polls = iter([False, True])
-    stop.poll = lambda: next(polls)
-    walk = evaluate(recorded.step, None, None, _UntilStopped(recorded, stop), title="")
+class CutShort:
+    """A pass over a split that ends after two batches, as at a signal."""
+
+    def __init__(self, split):
+        self._split = split
+
+    def __len__(self):
+        return len(self._split)
+
+    def __iter__(self):
+        for number, batch in enumerate(self._split):
+            yield batch
+            if number == 1:
+                return
+
+
+def test_a_walk_that_is_cut_short_has_what_was_enqueued(recorded):
+    walk = evaluate(recorded.step, None, None, CutShort(recorded), title="")
     assert recorded.events[-1] == "fetch 1"
     assert "load 2" not in recorded.events
     assert recorded.closed
