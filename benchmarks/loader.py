@@ -1,67 +1,95 @@
 """Samples a second of the training loader: 512×334 JPEGs, crop 256, full augmentation.
 
-    python -m benchmarks.loader [--samples=4000] [--worker_counts=0,1,2]
+    python -m benchmarks.loader [--data_dir=DATASETS --dataset=interhand26m/all] [--samples=2560]
 
-A generated dataset is built first. With no worker process one thread prepares, so that its rate is
-that of one core; `cpu_ms` is processor time a sample, which a busy machine does not falsify.
+Without a built dataset one is generated first. Each line is of a process of its own: rates with
+some numbers of workers and with threads; the time of the first batch of 32 with eight workers, from
+making the loader, after its module was imported; and what a batch of 640 costs the process that
+trains in processor time of its own, next to its workers'. Processor time is that of all its threads
+and falsified by a busy machine less than wall time.
 """
 
 import argparse
-import contextlib
 import json
-import os
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.raw_tree import write_raw_tree
-from data_pipeline.build import __main__ as build
-from data_pipeline.loader import LoaderOptions, make_train_loader
-
-BATCH_SIZE = 32
+LARGE, SMALL, REPETITIONS = 640, 32, 5
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--samples", type=int, default=4000)
-    parser.add_argument("--worker_counts", default="0,1,2")
+    parser.add_argument("--data_dir")
+    parser.add_argument("--dataset", default="interhand26m/all")
+    parser.add_argument("--samples", type=int, default=2560)
+    parser.add_argument("--one", help="JSON of one measurement, which this process is to make")
     options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(**json.loads(options.one))))
+        return
     with tempfile.TemporaryDirectory() as folder:
-        raw_dir = Path(folder) / "raw"
-        write_raw_tree(raw_dir, annotations=2000, with_images=True)
-        with contextlib.redirect_stdout(None):
-            assert build.main(["interhand26m", f"--raw_dir={raw_dir}", f"--data_dir={folder}"]) == 0
-        for worker_count in map(int, options.worker_counts.split(",")):
-            print(json.dumps(measure(folder, worker_count, options.samples)), flush=True)
+        data_dir = options.data_dir or build_dataset(Path(folder))
+        common = {"data_dir": data_dir, "dataset": options.dataset, "samples": options.samples}
+        for workers in (0, 1, 2, 4):
+            run(common | {"workers": workers, "batch_size": SMALL})
+        for _ in range(REPETITIONS):
+            run(common | {"workers": 8, "batch_size": SMALL, "samples": SMALL})
+        for workers in (2, 8):
+            run(common | {"workers": workers, "batch_size": LARGE, "samples": 8 * LARGE})
 
 
-def measure(data_dir: str, worker_count: int, samples: int) -> dict[str, float]:
-    """Rates after the first batch, which waits for the workers to start."""
+def build_dataset(folder: Path) -> str:
+    """Generates a raw dataset of 2000 images and builds it."""
+    from benchmarks.raw_tree import write_raw_tree
+
+    raw_dir = folder / "raw"
+    write_raw_tree(raw_dir, annotations=2000, with_images=True)
+    arguments = ["interhand26m", f"--raw_dir={raw_dir}", f"--data_dir={folder}"]
+    command = [sys.executable, "-m", "data_pipeline.build", *arguments]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return str(folder)
+
+
+def run(measurement: dict) -> None:
+    command = [sys.executable, "-m", "benchmarks.loader", f"--one={json.dumps(measurement)}"]
+    subprocess.run(command, check=True)
+
+
+def measure(
+    data_dir: str, dataset: str, workers: int, batch_size: int, samples: int
+) -> dict[str, float]:
+    """The first batch, and the rate and the processor time of this process after two batches."""
+    from data_pipeline.loader import LoaderOptions, make_train_loader
+
+    started = time.perf_counter()
     loader = make_train_loader(
         data_dir,
-        "interhand26m",
-        batch_size=BATCH_SIZE,
+        dataset,
+        batch_size=batch_size,
         seed=0,
-        options=LoaderOptions(worker_count=worker_count, threads=1, ahead=2),
+        options=LoaderOptions(worker_count=workers, threads=1),
     )
-    started = time.perf_counter()
     next(loader)
     first_batch = time.perf_counter() - started
-    started, before = time.perf_counter(), os.times()
-    batches = samples // BATCH_SIZE
+    next(loader)
+    started, cpu_before = time.perf_counter(), time.process_time()
+    batches = samples // batch_size
     for _ in range(batches):
         next(loader)
-    seconds, after = time.perf_counter() - started, os.times()
+    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu_before
+    started = time.perf_counter()
     loader.close()
-    result = {
-        "worker_count": worker_count,
-        "first_batch_s": first_batch,
-        "samples_per_s": batches * BATCH_SIZE / seconds,
+    return {
+        "workers": workers,
+        "batch_size": batch_size,
+        "first_batch_s": round(first_batch, 2),
+        "samples_per_s": round(batches * batch_size / seconds),
+        "own_cpu_ms_a_batch": round(1000 * cpu / batches, 1),
+        "close_s": round(time.perf_counter() - started, 2),
     }
-    if worker_count == 0:
-        cpu = after.user + after.system - before.user - before.system
-        result["cpu_ms"] = 1000 * cpu / (batches * BATCH_SIZE)
-    return result
 
 
 if __name__ == "__main__":

@@ -47,7 +47,8 @@ def get_config() -> ConfigDict:
     config.data.train_split = "train"  # but of "name:split" that split
     config.data.validation_split = "val"
     config.data.test_split = "test"
-    config.data.workers = 8  # processes that decode and crop; 0: a thread of this process
+    # Processes that decode and crop for each process of the run, best one a GPU; 0: threads of it.
+    config.data.workers = 8
     config.data.augmentation = ConfigDict(dataclasses.asdict(AugmentationRange()))
 
     config.depth_box_m = 0.4  # depth around the wrist that the heatmaps span

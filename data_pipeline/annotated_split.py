@@ -11,7 +11,8 @@ import numpy as np
 from data_pipeline.augmentation import Augmentation, image_to_crop
 from data_pipeline.datasets import RecordSource, find_dataset
 from data_pipeline.images import decode_image
-from data_pipeline.records import ANNOTATIONS, BOX_SOURCES, TEXT_FIELDS, RecordTable
+from data_pipeline.records import ANNOTATIONS, BOX_SOURCES, RecordTable
+from data_pipeline.samples import ANNOTATION_FIELDS
 
 Sample = dict[str, Any]
 """A record's numeric fields as numpy arrays, one sample or a batch."""
@@ -80,23 +81,23 @@ class AnnotatedSplit:
         )
 
     def samples(self, indices: Sequence[int] | np.ndarray) -> Sample:
-        """The numbers of some records on a leading axis, unvaried."""
+        """The `ANNOTATION_FIELDS` of some records on a leading axis, unvaried."""
         columns = self._table.columns
         sample = {
-            name: _numeric(column[indices])
-            for name, column in columns.items()
-            if name not in TEXT_FIELDS
+            name: _numeric(columns[name][indices]) for name in ANNOTATION_FIELDS if name in columns
         }
         plain = Augmentation()
-        boxes = zip(sample["bbox_px"], sample["image_size_px"][:, 0].tolist(), strict=True)
+        widths = sample["image_size_px"][:, 0].tolist()
+        boxes = zip(columns["bbox_px"][indices], widths, strict=True)
         affines = [image_to_crop(box, width, plain, self.input_size) for box, width in boxes]
         sample["img2bb"] = np.array(affines, np.float32)
         sample["augmentation"] = np.tile(plain.as_array(), (len(affines), 1))
         return sample
 
     def image(self, index: int) -> tuple[np.ndarray, Sample]:
-        """One record's whole image, RGB, and its numbers without a batch axis."""
+        """One record's whole image, RGB, and its numbers and `bbox_px` without a batch axis."""
         sample = {name: values[0] for name, values in self.samples([index]).items()}
+        sample["bbox_px"] = self._table.columns["bbox_px"][index]
         return decode_image(self._source[index]["image"]), sample
 
     def _batches(self, indices: np.ndarray) -> Iterator[Sample]:

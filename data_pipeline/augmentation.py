@@ -4,12 +4,17 @@ Conventions of the reference (spec of the targets): a flip mirrors the image fir
 the box with it; the crop then maps the box's centre to the crop's centre.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import math
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+
+if TYPE_CHECKING:  # workers do without it, since importing it takes long
+    from jaxtyping import Float, UInt8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Augmentation:
     flip: bool = False
     colour: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
-    def as_array(self) -> Float[np.ndarray, "3"]:
+    def as_array(self) -> Float[np.ndarray, "3"]:  # noqa: UP037
         """Returns what targets need to know of it: scale, rotation in degrees, flip."""
         return np.array([self.scale, self.rotation_degrees, self.flip], np.float32)
 
@@ -66,7 +71,10 @@ def draw_augmentation(
 
 
 def image_to_crop(
-    bbox_px: Float[np.ndarray, "4"], image_width: int, augmentation: Augmentation, input_size: int
+    bbox_px: Float[np.ndarray, "4"],  # noqa: UP037
+    image_width: int,
+    augmentation: Augmentation,
+    input_size: int,
 ) -> Float[np.ndarray, "2 3"]:
     """`img2bb`: from pixels of the image, mirrored already if it is, to pixels of the crop."""
     x, y, width, height = bbox_px.tolist()
@@ -125,10 +133,10 @@ class Crop:
     def of(
         cls,
         image: UInt8[np.ndarray, "height width 3"],
-        bbox_px: Float[np.ndarray, "4"],
+        bbox_px: Float[np.ndarray, "4"],  # noqa: UP037
         input_size: int,
         augmentation: Augmentation | None = None,
-    ) -> "Crop":
+    ) -> Crop:
         """Cuts a square box out of an image, varied where an augmentation is given."""
         augmentation = augmentation or Augmentation()
         affine = image_to_crop(bbox_px, image.shape[1], augmentation, input_size)

@@ -4,11 +4,11 @@ import bisect
 import itertools
 import json
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordReader
 
 from data_pipeline.records import BUILDER_VERSION, RecordCodec
 from er_jax.utils.errors import DataError
@@ -84,55 +84,71 @@ class RecordSource:
     May be pickled; each process opens its files when it first reads.
     """
 
-    def __init__(self, folder: Path, split: str):
+    def __init__(self, folder: Path, split: str, fields: Container[str] | None = None):
+        """Finds the split's shards.
+
+        Args:
+          folder: of the dataset.
+          split: such as `test`.
+          fields: of a record to decode; None: all.
+
+        Raises:
+          DataError: there is no such split.
+        """
         info = json.loads((folder / "dataset_info.json").read_text())
         shards = {s["name"]: list(map(int, s["shardLengths"])) for s in info["splits"]}
-        lengths = {name: sum(records) for name, records in shards.items()}
-        if split not in lengths:
+        if split not in shards:
             raise DataError(
-                f"{folder} has no split {split!r}, only {', '.join(lengths)}. Take one of these, "
+                f"{folder} has no split {split!r}, only {', '.join(shards)}. Take one of these, "
                 "or build it again from a raw tree that has the split."
             )
         self.folder = folder
         self.split = split
         self.has_vertices = "mano_vertices_m" in (folder / "features.json").read_text()
-        self._length = lengths[split]
-        self._shard_lengths = shards[split]
-        self._reader: Any = None
-        self._codec: Any = None
+        self._codec = RecordCodec.of_dataset(folder, fields)
+        self._ends = list(itertools.accumulate(shards[split]))
+        self._readers: dict[int, Any] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return self._length
+        return self._ends[-1] if self._ends else 0
 
     def __getitem__(self, index: int) -> Mapping[str, Any]:
-        if self._reader is None:
-            with self._lock:
-                if self._reader is None:
-                    builder = tfds.builder_from_directory(self.folder)
-                    self._codec = RecordCodec(builder.info.features)
-                    self._reader = builder.as_data_source(
-                        self.split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
-                    )
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.split} has {len(self)} records, and none of index {index}")
+        shard = bisect.bisect_right(self._ends, index)
         try:
-            return self._codec.decode(self._reader[index])
+            position = index - (self._ends[shard - 1] if shard else 0)
+            (data,) = self._reader(shard).read([position])
+            return self._codec.decode(data)
         except Exception as error:  # of ArrayRecord's reader or of the record's decoder
             raise DataError(
-                f"{self._shard_of(index)} cannot be read at record {index} of {self.split}: "
+                f"{self._path(shard)} cannot be read at record {index} of {self.split}: "
                 f"{error}. The file is damaged or gone: take it from a copy, or build the dataset "
                 "again with `python -m data_pipeline.build`; a run then goes on from its newest "
                 "checkpoint."
             ) from error
 
-    def _shard_of(self, index: int) -> Path:
-        ends = list(itertools.accumulate(self._shard_lengths))
-        shard, count = bisect.bisect_right(ends, index), len(ends)
-        dataset = self.folder.parts[-3]
+    def _reader(self, shard: int) -> Any:
+        """The reader of a shard, which all threads share."""
+        if shard not in self._readers:
+            with self._lock:
+                if shard not in self._readers:
+                    # For single records from all over the file, as TFDS reads them.
+                    self._readers[shard] = ArrayRecordReader(
+                        str(self._path(shard)),
+                        options="readahead_buffer_size:0",
+                        file_reader_buffer_size=32768,
+                    )
+        return self._readers[shard]
+
+    def _path(self, shard: int) -> Path:
+        dataset, count = self.folder.parts[-3], len(self._ends)
         name = f"{dataset}-{self.split}.array_record-{shard:05d}-of-{count:05d}"
         return self.folder / name
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_reader": None, "_codec": None, "_lock": None}
+        return {**self.__dict__, "_readers": {}, "_lock": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.Lock())

@@ -1,15 +1,20 @@
 """Image files: read, checked whole, and decoded."""
 
+from __future__ import annotations
+
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import simplejpeg
-from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 from er_jax.utils.errors import BadImageError
+
+if TYPE_CHECKING:  # workers do without it, since importing it takes long
+    from jaxtyping import UInt8
 
 _JPEG_START = b"\xff\xd8"
 

@@ -7,16 +7,24 @@ sample, whatever number of hosts, workers or threads reads it.
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import grain
+from grain.experimental import index_shuffle
 
 from data_pipeline.augmentation import NO_AUGMENTATION, AugmentationRange
 from data_pipeline.datasets import RecordSource, find_dataset
-from data_pipeline.samples import PrepareSample, SampleRef, prepare_sample, stack_samples
+from data_pipeline.samples import (
+    SAMPLED_FIELDS,
+    PrepareSample,
+    SampleRef,
+    prepare_sample,
+    stack_samples,
+)
 from data_pipeline.workers import WorkerBatches
 from er_jax.utils.errors import DataError
 
@@ -32,10 +40,10 @@ __all__ = [
 Batch = dict[str, Any]
 """A sample's fields as numpy arrays with a leading batch axis:
 
-`image` (S, S, 3) uint8, the RGB crop; the record's numeric fields (`data_pipeline.records`)
-unchanged; `img2bb` (2, 3), from pixels of the image (mirrored if flipped) to pixels of the crop;
-`augmentation` (3): scale, rotation in degrees, flip; `sample_mask`, False where an evaluation batch
-is filled up.
+`image` (S, S, 3) uint8, the RGB crop, which cannot be written to where worker processes made it;
+the `ANNOTATION_FIELDS` of the record (`data_pipeline.records`) unchanged; `img2bb` (2, 3), from
+pixels of the image (mirrored if flipped) to pixels of the crop; `augmentation` (3): scale, rotation
+in degrees, flip; `sample_mask`, False where an evaluation batch is filled up.
 """
 
 
@@ -43,14 +51,21 @@ is filled up.
 class LoaderOptions:
     """Options of how a host reads; none of them changes the batches.
 
-    With no worker process, `threads` of this process prepare `ahead` batches: enough where the
-    training step leaves a core free, since decoding and warping hold no lock. Otherwise
-    `worker_count` processes do.
+    `ahead` batches are prepared while one is in use: with no worker process by `threads` of this
+    process, which is enough where the training step leaves a core free, since decoding and warping
+    hold no lock; otherwise by `worker_count` processes, which share each batch.
     """
 
     worker_count: int = 0
     threads: int = 2
     ahead: int = 4
+
+
+class Places(Protocol):
+    """The places of all samples, in their order."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, position: int) -> SampleRef: ...
 
 
 class BatchLoader(Iterator[Batch]):
@@ -63,7 +78,7 @@ class BatchLoader(Iterator[Batch]):
 
     def __init__(
         self,
-        places: grain.MapDataset,
+        places: Places,
         prepare: PrepareSample,
         *,
         batch_size: int,
@@ -114,21 +129,31 @@ class BatchLoader(Iterator[Batch]):
 
     def close(self) -> None:
         """Ends the workers, if there are any."""
-        if self._batches is not None and hasattr(self._batches, "close"):
+        if isinstance(self._batches, WorkerBatches):
             self._batches.close()
         self._batches = None
 
     def _read(self) -> Iterator[Batch]:
         index, count = self._shard
-        places = self._places[self._next_sample + index :: count]
-        batch_size, options = self.batch_size // count, self._options
+        first, options = self._next_sample + index, self._options
+        batch_count = (len(self._places) - self._next_sample) // self.batch_size
+        if not batch_count:
+            return iter(())
         if options.worker_count:
             return WorkerBatches(
-                places, self._prepare, batch_size, options.worker_count, options.ahead
+                lambda number: self._places[first + count * number],
+                batch_count,
+                self._prepare,
+                batch_size=self.batch_size // count,
+                worker_count=options.worker_count,
+                ahead=options.ahead,
             )
         cv2.setNumThreads(1)  # parallel over samples instead
-        batches = places.map(self._prepare).batch(
-            batch_size, drop_remainder=True, batch_fn=stack_samples
+        numbers = grain.MapDataset.range(first, len(self._places), count)
+        batches = (
+            numbers.map(self._places.__getitem__)
+            .map(self._prepare)
+            .batch(self.batch_size // count, drop_remainder=True, batch_fn=stack_samples)
         )
         return iter(
             batches.to_iter_dataset(
@@ -166,14 +191,8 @@ def make_train_loader(
     weights = {dataset: 1.0} if isinstance(dataset, str) else dict(dataset)
     _check_weights(weights)
     sources = tuple(_open(data_dir, name, split) for name in weights)
-    parts = [
-        grain.MapDataset.range(len(source))
-        .shuffle(seed=(seed + number) % 2**32)
-        .repeat()
-        .map_with_index(_Locate(number, len(source)))
-        for number, source in enumerate(sources)
-    ]
-    places = parts[0] if len(parts) == 1 else grain.MapDataset.mix(parts, list(weights.values()))
+    parts = [_Shuffled(number, len(source), seed + number) for number, source in enumerate(sources)]
+    places = parts[0] if len(parts) == 1 else _Mixed(parts, list(weights.values()))
     return BatchLoader(
         places,
         PrepareSample(
@@ -215,7 +234,7 @@ def make_eval_loader(
     source = _open(data_dir, dataset, split)
     filled = -(-len(source) // batch_size) * batch_size
     return BatchLoader(
-        grain.MapDataset.range(filled).map(_LocateOnce(len(source))),
+        _InOrder(len(source), filled),
         PrepareSample((source,), NO_AUGMENTATION, 0, input_size, _any_vertices((source,))),
         batch_size=batch_size,
         samples_per_epoch=len(source),
@@ -227,20 +246,59 @@ def make_eval_loader(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Locate:
-    source: int
-    length: int
+class _Shuffled:
+    """The places of epoch after epoch of a dataset, each in another order.
 
-    def __call__(self, position: int, index: int) -> SampleRef:
-        return SampleRef(self.source, position // self.length, index)
+    The order is that of `grain.MapDataset.range(records).shuffle(seed).repeat()`, without the time
+    that its layers take.
+    """
+
+    source: int
+    records: int
+    seed: int
+
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def __getitem__(self, position: int) -> SampleRef:
+        epoch, index = divmod(position, self.records)
+        seed = (self.seed + epoch) % 2**32
+        index = index_shuffle(index, max_index=self.records - 1, seed=seed, rounds=4)
+        return SampleRef(self.source, epoch, index)
+
+
+class _Mixed:
+    """The places of several datasets in turns, as `grain.MapDataset.mix` mixes them."""
+
+    _SPAN = 2**48  # more samples than any run draws of a dataset
+
+    def __init__(self, parts: Sequence[Places], weights: Sequence[float]):
+        self._parts = parts
+        spans = [range(n * self._SPAN, (n + 1) * self._SPAN) for n in range(len(parts))]
+        self._turns = grain.MapDataset.mix(
+            [grain.MapDataset.range(span.start, span.stop) for span in spans], weights
+        )
+
+    def __len__(self) -> int:
+        return len(self._turns)
+
+    def __getitem__(self, position: int) -> SampleRef:
+        part, own_position = divmod(self._turns[position], self._SPAN)
+        return self._parts[part][own_position]
 
 
 @dataclasses.dataclass(frozen=True)
-class _LocateOnce:
+class _InOrder:
+    """The places of one pass over a dataset, its last one again and again up to `length`."""
+
+    records: int
     length: int
 
-    def __call__(self, position: int) -> SampleRef:
-        return SampleRef(0, 0, min(position, self.length - 1), position < self.length)
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, position: int) -> SampleRef:
+        return SampleRef(0, 0, min(position, self.records - 1), position < self.records)
 
 
 def _check_weights(weights: Mapping[str, float]) -> None:
@@ -258,7 +316,7 @@ def _check_weights(weights: Mapping[str, float]) -> None:
 
 def _open(data_dir: str | Path, name: str, split: str) -> RecordSource:
     name, _, own_split = name.partition(":")
-    return RecordSource(find_dataset(data_dir, name), own_split or split)
+    return RecordSource(find_dataset(data_dir, name), own_split or split, SAMPLED_FIELDS)
 
 
 def _any_vertices(sources: tuple[RecordSource, ...]) -> bool:

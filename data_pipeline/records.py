@@ -1,14 +1,19 @@
 """Records: the fields that a dataset's record holds, and a split's records as compact columns."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow_datasets as tfds
-from tensorflow_datasets.proto import tf_example_pb2
+
+from data_pipeline.tf_example import Example
+
+if TYPE_CHECKING:  # workers do without it, since importing it takes long
+    import tensorflow_datasets as tfds
 
 BUILDER_VERSION = "1.1.0"
 """Of the records' fields and of the rules that made them; raise it when either changes."""
@@ -32,6 +37,8 @@ def record_features(*, with_vertices: bool = False) -> tfds.features.FeaturesDic
       with_vertices: datasets whose fits are meshes instead of MANO parameters also hold
         `mano_vertices_m`, in camera axes, and `mano_vertices_valid`.
     """
+    import tensorflow_datasets as tfds
+
     feature = tfds.features
 
     def numbers(*shape: int, dtype: Any = np.float32) -> tfds.features.Tensor:
@@ -74,14 +81,30 @@ class RecordCodec:
     A record's bytes are always the same: the entries of a `tf.train.Example` are sorted.
     """
 
-    def __init__(self, features: tfds.features.FeaturesDict):
-        self._infos = {
-            name: (info.shape, np.dtype(info.np_dtype))
-            for name, info in features.get_serialized_info().items()
-        }
+    def __init__(self, infos: Mapping[str, tuple[tuple[int, ...], np.dtype]]):
+        """Takes each field's shape and type; that of texts and images is `object`."""
+        self._infos = infos
+
+    @classmethod
+    def of(cls, features: tfds.features.FeaturesDict) -> RecordCodec:
+        """The codec of records with these features."""
+        infos = features.get_serialized_info().items()
+        return cls({name: (info.shape, np.dtype(info.np_dtype)) for name, info in infos})
+
+    @classmethod
+    def of_dataset(cls, folder: Path, fields: Container[str] | None = None) -> RecordCodec:
+        """The codec of a built dataset's records.
+
+        Args:
+          folder: of the dataset.
+          fields: to decode; None: all.
+        """
+        content = json.loads((folder / "features.json").read_text())
+        features = content["featuresDict"]["features"].items()
+        return cls({name: _info(one) for name, one in features if fields is None or name in fields})
 
     def encode(self, record: Mapping[str, Any]) -> bytes:
-        example = tf_example_pb2.Example()
+        example = Example()
         feature = example.features.feature
         for name, (_, dtype) in self._infos.items():
             value = record[name]
@@ -96,7 +119,7 @@ class RecordCodec:
 
     def decode(self, data: bytes) -> dict[str, Any]:
         """The record; texts and the image as bytes."""
-        feature = tf_example_pb2.Example.FromString(data).features.feature
+        feature = Example.FromString(data).features.feature
         record: dict[str, Any] = {}
         for name, (shape, dtype) in self._infos.items():
             if dtype.kind == "O":
@@ -108,6 +131,16 @@ class RecordCodec:
             else:
                 record[name] = dtype.type(kind.value[0])
         return record
+
+
+def _info(feature: Mapping[str, Any]) -> tuple[tuple[int, ...], np.dtype]:
+    """A field's shape and type from its entry in TFDS's features.json."""
+    if "classLabel" in feature:
+        return (), np.dtype(np.int64)
+    if "tensor" not in feature:
+        return (), np.dtype(object)
+    tensor = feature["tensor"]
+    return tuple(map(int, tensor["shape"].get("dimensions", ()))), np.dtype(tensor["dtype"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +183,7 @@ class RecordTable:
             for name, column in self.columns.items()
         }
 
-    def select(self, rows: np.ndarray) -> "RecordTable":
+    def select(self, rows: np.ndarray) -> RecordTable:
         """The table of some records, in the order of `rows`."""
         columns = {
             name: Lookup(column.rows[rows], column.values)
@@ -173,7 +206,7 @@ class RecordTable:
         (folder / "table.json").write_text(json.dumps(metadata))
 
     @staticmethod
-    def load(folder: Path) -> "RecordTable":
+    def load(folder: Path) -> RecordTable:
         """Maps a saved table into memory, so that processes share it."""
         metadata = json.loads((folder / "table.json").read_text())
         columns: dict[str, Column] = {}

@@ -3,9 +3,8 @@
 Worker processes import this module, so it stays clear of Grain, which imports JAX.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,16 +17,37 @@ from data_pipeline.augmentation import (
 )
 from data_pipeline.datasets import RecordSource
 from data_pipeline.images import decode_image
-from data_pipeline.records import TEXT_FIELDS
+
+ANNOTATION_FIELDS = (
+    "annotation_id",
+    "hand_type",
+    "image_size_px",
+    "camera_rotation",
+    "camera_translation_mm",
+    "focal_px",
+    "princpt_px",
+    "joint_world_mm",
+    "joint_valid_world",
+    "joint_valid_view",
+    "mano_valid",
+    "mano_pose",
+    "mano_betas",
+    "mano_trans_m",
+    "mano_vertices_m",
+    "mano_vertices_valid",
+)
+"""The fields of a record that a sample holds, where the record has them: those that are read."""
+
+SAMPLED_FIELDS = (*ANNOTATION_FIELDS, "image", "bbox_px")
+"""The fields of a record that a sample is made from."""
 
 
-@dataclasses.dataclass(frozen=True)
-class SampleRef:
+class SampleRef(NamedTuple):
     """The place that a sample is read from."""
 
     source: int
     epoch: int
-    index: int
+    record: int
     real: bool = True  # False: fills up the last batch of an evaluation
 
 
@@ -49,7 +69,7 @@ class PrepareSample:
         self._with_vertices = with_vertices
 
     def __call__(self, place: SampleRef) -> dict[str, np.ndarray]:
-        record = self._sources[place.source][place.index]
+        record = self._sources[place.source][place.record]
         if self._extent == NO_AUGMENTATION:
             augmentation = Augmentation()
         else:
@@ -57,7 +77,7 @@ class PrepareSample:
                 self._extent,
                 seed=self._seed + place.source,
                 epoch=place.epoch,
-                index=place.index,
+                index=place.record,
             )
         sample = prepare_sample(record, augmentation, self._input_size)
         if self._with_vertices and "mano_vertices_m" not in sample:
@@ -73,11 +93,7 @@ def prepare_sample(
     """One sample (see `Batch`) without its mask, from a record and how it is to be varied."""
     image = decode_image(record["image"])
     cropped = Crop.of(image, record["bbox_px"], input_size, augmentation)
-    sample = {
-        name: _numeric(value)
-        for name, value in record.items()
-        if name != "image" and name not in TEXT_FIELDS
-    }
+    sample = {name: _numeric(record[name]) for name in ANNOTATION_FIELDS if name in record}
     return sample | {
         "img2bb": cropped.affine.astype(np.float32),
         "augmentation": augmentation.as_array(),

@@ -98,10 +98,10 @@ def test_codec_writes_and_reads_what_tfds_does(tree_dir, with_vertices):
         record |= {"mano_vertices_m": vertices, "mano_vertices_valid": np.array([True, False])}
     serializer = ExampleSerializer(features.get_serialized_info())
     example = serializer.get_tf_example(features.encode_example(record))
-    data = RecordCodec(features).encode(record)
+    data = RecordCodec.of(features).encode(record)
     assert data == example.SerializeToString(deterministic=True)
     expected = features.deserialize_example_np(data, decoders={"image": tfds.decode.SkipDecoding()})
-    decoded = RecordCodec(features).decode(data)
+    decoded = RecordCodec.of(features).decode(data)
     assert decoded.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_array_equal(decoded[name], value, err_msg=name)

@@ -57,6 +57,10 @@ def test_a_shard_cut_short(tmp_path, data_dir, start, workers):
     assert "Traceback" in (tmp_path / "run/log.txt").read_text()
 
 
+def children(pid: int) -> list[int]:
+    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
 def test_a_killed_worker(tmp_path, data_dir, start):
     run, options = (
         tmp_path / "run",
@@ -65,9 +69,10 @@ def test_a_killed_worker(tmp_path, data_dir, start):
     process = start(run, data_dir, *options)
     while process.poll() is None and len(logged_steps(run)) < 4:
         time.sleep(0.05)
-    for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
-        if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text():
-            os.kill(int(child), signal.SIGKILL)
+    for child in children(process.pid):
+        if "forkserver" in Path(f"/proc/{child}/cmdline").read_text():
+            for worker in children(child):
+                os.kill(worker, signal.SIGKILL)
     assert process.wait() == 71
     assert "prepares samples was killed" in said(tmp_path)
     assert "Traceback" not in said(tmp_path)

@@ -1,15 +1,22 @@
 """Batches: their content, their order, and going on after an interruption."""
 
+import collections
+import contextlib
 import hashlib
 import json
 import multiprocessing
+import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import grain
+import jax
 import numpy as np
 import pytest
 from tiny_tree import tiny_tree
@@ -23,8 +30,11 @@ from data_pipeline.loader import (
     make_eval_loader,
     make_train_loader,
 )
-from data_pipeline.samples import prepare_sample
-from er_jax.utils.errors import DataError
+from data_pipeline.samples import ANNOTATION_FIELDS, prepare_sample
+from er_jax.mano import load_hands
+from er_jax.supervision.loaders import HOST_FIELDS, shard_for_training
+from er_jax.supervision.targets import make_targets
+from er_jax.utils.errors import DataError, WorkerError
 
 TRAIN, TEST = 20, 10
 SIZE = 32
@@ -75,10 +85,7 @@ def test_a_batch_holds_numbers_of_three_types(built):
         "augmentation": ((3,), "float32"),
         "sample_mask": ((), "bool"),
         "annotation_id": ((), "int32"),
-        "image_id": ((), "int32"),
-        "frame_idx": ((), "int32"),
         "hand_type": ((), "int32"),
-        "hand_type_valid": ((), "bool"),
         "image_size_px": ((2,), "int32"),
         "camera_rotation": ((3, 3), "float32"),
         "camera_translation_mm": ((3,), "float32"),
@@ -91,12 +98,32 @@ def test_a_batch_holds_numbers_of_three_types(built):
         "mano_pose": ((2, 48), "float32"),
         "mano_betas": ((2, 10), "float32"),
         "mano_trans_m": ((2, 3), "float32"),
-        "bbox_px": ((4,), "float32"),
-        "bbox_source": ((), "int32"),
-        "abs_depth_mm": ((2,), "float32"),
-        "abs_depth_valid": ((), "bool"),
     }
     assert batch["sample_mask"].all()
+
+
+class Reads(dict):
+    """A batch that notes which of its fields are read."""
+
+    def __init__(self, batch: dict):
+        super().__init__(batch)
+        self.names: set[str] = set()
+
+    def __getitem__(self, name: str):
+        self.names.add(name)
+        return super().__getitem__(name)
+
+
+def test_every_field_is_read_and_the_devices_get_what_they_read(built):
+    (batch,) = take(train(built), 1)
+    batch["mano_vertices_m"] = np.zeros((4, 2, 778, 3), np.float32)  # as of HIC
+    batch["mano_vertices_valid"] = np.zeros((4, 2), bool)
+    reads = Reads(batch)
+    make_targets(load_hands(None), reads)
+    sent = shard_for_training(batch)
+    assert sent.keys() == reads.names | {"image"}
+    assert batch.keys() - sent.keys() == {*HOST_FIELDS}
+    assert {*ANNOTATION_FIELDS} <= batch.keys()
 
 
 def test_every_record_once_an_epoch_in_another_order_each_time(built):
@@ -106,6 +133,34 @@ def test_every_record_once_an_epoch_in_another_order_each_time(built):
     assert (np.sort(seen) == np.arange(TRAIN)).all()
     assert len({tuple(epoch) for epoch in seen.tolist()}) == 3
     assert (ids(take(train(built, seed=4), 5)) != seen[0]).any()
+
+
+@pytest.mark.parametrize(
+    "weights", [{"interhand26m": 1}, {"interhand26m": 3, "interhand26m:test": 2}]
+)
+def test_the_order_is_that_of_grain(built, weights):
+    """Runs that began before the order was asked for directly go on with the same samples."""
+    sizes = [TEST if name.endswith("test") else TRAIN for name in weights]
+    seed = 2**32 - 2  # of an epoch and of a dataset wrap around
+    parts = [
+        grain.MapDataset.range(size).shuffle(seed=(seed + number) % 2**32).repeat()
+        for number, size in enumerate(sizes)
+    ]
+    expected = parts[0] if len(parts) == 1 else grain.MapDataset.mix(parts, list(weights.values()))
+    sources = [
+        RecordSource(find_dataset(built, "interhand26m"), split)
+        for split in ("train", "test")[: len(weights)]
+    ]
+    known = [
+        [(source[i]["annotation_id"], source[i]["joint_world_mm"].tobytes()) for i in range(size)]
+        for source, size in zip(sources, sizes, strict=True)
+    ]
+    batches = take(train(built, dataset=weights, seed=seed, batch_size=10), 10)
+    joints = np.concatenate([batch["joint_world_mm"] for batch in batches])
+    for position, sample in enumerate(
+        zip(ids(batches).tolist(), map(np.ndarray.tobytes, joints), strict=True)
+    ):
+        assert any(records[expected[position] % len(records)] == sample for records in known)
 
 
 def test_batches_go_on_over_the_end_of_an_epoch(built):
@@ -119,6 +174,8 @@ def test_batches_go_on_over_the_end_of_an_epoch(built):
         LoaderOptions(threads=1, ahead=1),
         LoaderOptions(threads=4, ahead=8),
         LoaderOptions(worker_count=2),
+        LoaderOptions(worker_count=3, ahead=1),
+        LoaderOptions(worker_count=6, ahead=2),
     ],
 )
 def test_batches_do_not_depend_on_how_they_are_read(built, options):
@@ -262,13 +319,165 @@ def test_killed_at_ten_random_moments(built, tmp_path):
     _kill_and_finish(built, tmp_path / "place.json", delays, batches=200, workers=2)
 
 
-def test_a_killed_worker_is_an_error(built):
-    loader = train(built, options=LoaderOptions(worker_count=1, ahead=1))
+@pytest.mark.parametrize("worker_count", [1, 3])
+def test_a_killed_worker_is_an_error(built, worker_count):
+    loader = train(built, options=LoaderOptions(worker_count=worker_count, ahead=1))
     next(loader)
-    (worker,) = multiprocessing.active_children()
-    worker.kill()
-    with pytest.raises(DataError, match=r"was killed.*--config\.data\.workers"):
+    workers = multiprocessing.active_children()
+    assert len(workers) == worker_count
+    workers[-1].kill()
+    with pytest.raises(WorkerError, match=r"was killed.*--config\.data\.workers"):
         take(loader, 4)
+    assert not multiprocessing.active_children()
+
+
+def test_a_closed_loader_leaves_no_process(built):
+    loader = train(built, options=LoaderOptions(worker_count=2))
+    batch, kept = next(loader), next(loader)["image"].copy()
+    loader.close()
+    assert not multiprocessing.active_children()
+    again = train(built)
+    assert_equal([batch], [next(again)])  # a batch outlives its loader
+    np.testing.assert_array_equal(next(again)["image"], kept)
+
+
+def descendants(pid: int) -> set[int]:
+    """Processes that a process has started, and those that they have."""
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parents[int(folder.name)] = int(
+                (folder / "stat").read_text().rpartition(")")[2].split()[1]
+            )
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {pid}
+
+
+def is_alive(pid: int) -> bool:
+    """A zombie waits for nobody but its parent, and holds nothing."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize("victim", ["reader", "worker"])
+def test_nothing_stays_behind_of_a_killed_process(built, tmp_path, victim):
+    place = tmp_path / "place.json"
+    names_before = set(Path("/dev/shm").iterdir())
+    arguments = [built, place, "1000000", "2"]
+    reader = subprocess.Popen(
+        [sys.executable, "-c", _EPOCH, *arguments], cwd=REPOSITORY, stderr=subprocess.DEVNULL
+    )
+    while reader.poll() is None and not place.exists():
+        time.sleep(0.01)
+    started = descendants(reader.pid)
+    assert len(started) >= 2
+    assert set(Path("/dev/shm").iterdir()) == names_before
+    # The last of the tree: the server and the tracker of Python were started before the workers.
+    os.kill(reader.pid if victim == "reader" else max(started), signal.SIGKILL)
+    assert reader.wait() == (-signal.SIGKILL if victim == "reader" else 1)
+    while any(is_alive(pid) for pid in started):
+        time.sleep(0.01)
+    assert set(Path("/dev/shm").iterdir()) == names_before
+
+
+def test_the_image_of_a_batch_stays_while_anything_refers_to_it(built):
+    """Arrays of JAX on a CPU may be the host's memory itself, and views of one sample are kept."""
+    options = LoaderOptions(worker_count=2, ahead=1)
+    expected = take(train(built), 24)
+    loader = train(built, options=options)
+    held: list[collections.deque] = [collections.deque(maxlen=2), collections.deque(maxlen=1)]
+    view = next(loader)["image"][2:3, ::2]
+    for number in range(1, 24):
+        batch = next(loader)
+        held[0].append((number, jax.device_put(batch["image"])))
+        held[1].append((number, batch["image"][1]))
+        for index, image in held[0]:
+            np.testing.assert_array_equal(image, expected[index]["image"])
+        for index, image in held[1]:
+            np.testing.assert_array_equal(image, expected[index]["image"][1])
+    np.testing.assert_array_equal(view, expected[0]["image"][2:3, ::2])
+    loader.close()
+
+
+def test_images_are_handed_out_in_place_while_memory_lasts(built):
+    loader = train(built, options=LoaderOptions(worker_count=2, ahead=2))
+    addresses, annotations = set(), []
+    for _ in range(20):
+        batch = next(loader)
+        image = batch.pop("image")
+        annotations.append(batch)  # which callers keep for long
+        assert not image.flags.owndata
+        assert not image.flags.writeable
+        addresses.add(image.ctypes.data)
+        del image
+    assert_equal(annotations, [{n: b[n] for n in annotations[0]} for b in take(train(built), 20)])
+    assert len(addresses) <= 5  # ahead, and three that may be in use
+    kept = [next(loader)["image"] for _ in range(8)]
+    assert [image.flags.owndata for image in kept] == [False] * 3 + [True] * 5
+    loader.close()
+
+
+_UNGUARDED = """
+import sys
+print("executed")
+from data_pipeline.loader import LoaderOptions, make_train_loader
+
+loader = make_train_loader(
+    sys.argv[1], "interhand26m", batch_size=4, seed=0, options=LoaderOptions(worker_count=3)
+)
+next(loader)
+loader.close()
+"""
+
+
+def test_workers_do_not_execute_the_main_script(built, tmp_path):
+    """It may import JAX, or lack its guard."""
+    script = tmp_path / "script.py"
+    script.write_text(_UNGUARDED)
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, str(script), str(built)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines() == ["executed"]
+
+
+def test_workers_import_neither_jax_nor_tfds():
+    """Else they start late."""
+    code = "import sys, data_pipeline.workers; print([m for m in sys.argv[1:] if m in sys.modules])"
+    modules = ["jax", "grain", "tensorflow_datasets", "jaxtyping"]
+    command = [sys.executable, "-c", code, *modules]
+    result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("worker_count", [0, 2])
+def test_a_damaged_record_is_named_and_the_others_are_read(built, tmp_path, worker_count):
+    copy = tmp_path / "datasets"
+    shutil.copytree(built / "interhand26m/all", copy / "interhand26m/all")
+    reference = [
+        next(batches) for batches in [make_eval_loader(copy, "interhand26m", "test", batch_size=2)]
+    ]
+    (shard,) = copy.rglob("*-test.array_record-*")
+    source = RecordSource(find_dataset(copy, "interhand26m"), "test")
+    damaged = bytearray(shard.read_bytes())
+    damaged[damaged.index(source[3]["image"]) + 100] ^= 0xFF
+    shard.write_bytes(damaged)
+    options = LoaderOptions(worker_count=worker_count)
+    loader = make_eval_loader(copy, "interhand26m", "test", batch_size=2, options=options)
+    assert_equal([next(loader)], reference)
+    with pytest.raises(
+        DataError, match=f"{re.escape(str(shard))} cannot be read at record 3 of test"
+    ):
+        next(loader)
+    if worker_count:
+        np.testing.assert_array_equal(
+            next(loader)["annotation_id"], [source[4]["annotation_id"], source[5]["annotation_id"]]
+        )
+    loader.close()
 
 
 # Mixtures

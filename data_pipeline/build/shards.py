@@ -177,7 +177,7 @@ def _write_shard(job: ShardJob, count: Callable[[int], None]) -> ShardResult:
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
     table = RecordTable.load(Path(job.table_dir))
     order = np.load(Path(job.table_dir) / "order.npy", mmap_mode="r")[job.start : job.stop]
-    codec = RecordCodec(record_features(with_vertices="mano_vertices_m" in table.columns))
+    codec = RecordCodec.of(record_features(with_vertices="mano_vertices_m" in table.columns))
     result = ShardResult(0, 0, 0, [], [], [0, 0, 0])
     try:
         with atomic_write(path, temporary=unfinished, durable=True):

@@ -1,7 +1,7 @@
 """One walk over a split: the errors of every sample, of all that is evaluated on it."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,9 @@ PARAMETERS = ("betas", "pose", "rel_trans")
 
 Constants = Mapping[str, ReconstructedMeshes]
 """Baselines by name: one reconstruction for every sample, with a batch axis of 1."""
+
+
+Item = TypeVar("Item")
 
 
 class Batches(Sized, Iterable[Batch], Protocol):
@@ -138,10 +141,13 @@ def evaluate(
     beside = distributed.replicate(dict(constants or {}))
     parameters: list[dict[str, np.ndarray]] = []
 
+    def enqueued() -> Iterator[tuple[Batch, Evaluation]]:
+        for batch in batches:
+            yield batch, step(weights, hands, beside, distributed.shard(batch))
+
     def all_errors() -> Iterator[dict[str, SampleErrors]]:
         with progress_bar(title, len(batches), "batches") as bar:
-            for batch in batches:
-                found = step(weights, hands, beside, distributed.shard(batch))
+            for batch, found in _one_behind(enqueued()):
                 yield distributed.gather(found.errors)
                 if grid is not None and not grid.full:
                     grid.add(batch, *distributed.gather((found.prediction, found.truth)))
@@ -157,6 +163,19 @@ def evaluate(
         return Walk(errors, None)
     joined = jax.tree.map(lambda *parts: np.concatenate(parts), *parameters)
     return Walk(errors, across_hosts(joined))
+
+
+def _one_behind(items: Iterable[Item]) -> Iterator[Item]:
+    """Yields each item once the next one is there.
+
+    So the next step is enqueued, and its batch loaded, while the devices compute this one's.
+    """
+    waiting: list[Item] = []
+    for item in items:
+        waiting.append(item)
+        if len(waiting) > 1:
+            yield waiting.pop(0)
+    yield from waiting
 
 
 def collect_by_name(batches: Iterable[Mapping[str, SampleErrors]]) -> dict[str, SampleErrors]:

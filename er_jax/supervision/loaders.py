@@ -1,7 +1,9 @@
 """The batches that a run trains on and is evaluated on."""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -15,7 +17,11 @@ from data_pipeline.loader import (
     make_eval_loader,
     make_train_loader,
 )
+from er_jax.utils import distributed
 from er_jax.utils.errors import ConfigError
+
+HOST_FIELDS = ("annotation_id", "hand_type", "sample_mask")
+"""The fields of a batch that only the host reads in training."""
 
 
 def train_loader(config: ConfigDict) -> BatchLoader:
@@ -51,6 +57,11 @@ def steps_in_epoch(data: BatchLoader) -> int:
     return steps
 
 
+def shard_for_training(batch: Batch) -> Any:
+    """Sends each device its part of a batch, without what training reads on the host alone."""
+    return distributed.shard({n: value for n, value in batch.items() if n not in HOST_FIELDS})
+
+
 def training_datasets(config: ConfigDict) -> str | dict[str, float]:
     """Returns what a config trains on: a dataset's name, or several with their shares."""
     return _mixture(config.data.mixture) if config.data.mixture else config.data.dataset
@@ -66,7 +77,7 @@ class Split:
       name: of the split.
       batch_size: of all hosts together.
       input_size: side of the crop, pixels.
-      workers: processes of this host that read; 0: threads of this one.
+      workers: processes that read for this one; 0: threads of this one.
     """
 
     data_dir: str
@@ -88,7 +99,8 @@ class Split:
         return -(-loader.samples_per_epoch // loader.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        return self._loader()
+        with contextlib.closing(self._loader()) as batches:
+            yield from batches
 
     @property
     def annotations(self) -> AnnotatedSplit:

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from er_jax.mano import load_hands
 from er_jax.models import ERConfig
-from er_jax.supervision.loaders import Split, steps_in_epoch, train_loader
+from er_jax.supervision.loaders import Split, shard_for_training, steps_in_epoch, train_loader
 from er_jax.training.checkpoints import Checkpoints
 from er_jax.training.initial_weights import with_initial_weights
 from er_jax.training.metric_log import MetricLog
@@ -143,7 +143,7 @@ def train(
                 step += 1
                 batch = throughput.read(data)
                 trace.before(step)
-                state, metrics = train_step(state, hands, distributed.shard(batch))
+                state, metrics = train_step(state, hands, shard_for_training(batch))
                 throughput.enqueued(metrics)
                 watchdog.beat(step)
                 trace.after(step, metrics)

@@ -241,7 +241,7 @@ def _sharding() -> jax.sharding.Sharding:
 
 def gather(tree: Tree) -> Tree:
     """Per-sample results of a `data_parallel` function as host arrays with one batch axis."""
-    return jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), tree)
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), jax.device_get(tree))
 
 
 def check_batch_size(global_batch_size: int, parts: int = 1) -> None:
