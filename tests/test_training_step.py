@@ -165,6 +165,44 @@ def test_first_step_of_the_optimizers(name):
     np.testing.assert_allclose(updates, jnp.sign(gradients) + decay, rtol=1e-5)
 
 
+def test_gradients_are_clipped_before_adam():
+    """Adam of the clipped gradients, written out: a short gradient after a long one tells."""
+    config = get_config()
+    config.optimizer.gradient_clip = 2.0
+    optimizer, _ = make_optimizer(
+        config.optimizer,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        steps_per_epoch=10,
+    )
+    params = {"a": jnp.zeros(2), "b": jnp.zeros(1)}
+    state = optimizer.init(params)
+    mean, square = np.zeros(3), np.zeros(3)
+    for step, gradient in enumerate(([300.0, -400.0, 0.0], [0.3, 0.1, -0.2], [6.0, 8.0, 0.0]), 1):
+        tree = {"a": jnp.array(gradient[:2]), "b": jnp.array(gradient[2:])}
+        updates, state = optimizer.update(tree, state, params)
+        clipped = np.array(gradient) * min(1, 2 / np.linalg.norm(gradient))
+        mean, square = 0.9 * mean + 0.1 * clipped, 0.999 * square + 0.001 * clipped**2
+        expected = mean / (1 - 0.9**step) / (np.sqrt(square / (1 - 0.999**step)) + 1e-8)
+        found = np.concatenate([updates["a"], updates["b"]])
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_clipping_bounds_the_norm_of_an_update(monkeypatch):
+    """With plain descent in Adam's place an update is the gradient, no longer than the limit."""
+    monkeypatch.setattr(optax, "scale_by_adam", optax.identity)
+    config = get_config()
+    for limit, gradient, norm in ((2.0, 50.0, 2.0), (2.0, 1.5, 1.5), (0.0, 50.0, 50.0)):
+        config.optimizer.gradient_clip = limit
+        optimizer, _ = make_optimizer(
+            config.optimizer, epochs=1, batch_size=config.batch_size, steps_per_epoch=10
+        )
+        params = {"a": jnp.zeros(2), "b": jnp.zeros(1)}
+        tree = {"a": gradient * jnp.array([0.6, 0.0]), "b": gradient * jnp.array([-0.8])}
+        updates, _ = optimizer.update(tree, optimizer.init(params), params)
+        assert float(optax.tree.norm(updates)) == pytest.approx(norm, rel=1e-5)
+
+
 def test_a_batch_that_does_not_divide():
     distributed.check_batch_size(12, parts=4)
     with pytest.raises(ValueError, match=r"batch_size=10 .* in 4 parts each: use 8 or 12"):

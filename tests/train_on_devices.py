@@ -1,6 +1,10 @@
-"""Trains the tiny network for twenty steps on some of this machine's virtual devices.
+"""Trains a network for some steps on some of this machine's virtual devices.
 
-    python tests/train_on_devices.py DATA_DIR float64|float32 COUNTS OUTPUT [HOST:PORT PROCESSES ID]
+    python tests/train_on_devices.py DATA_DIR tiny|pooled float64|float32 COUNTS OUTPUT \
+        [HOST:PORT PROCESSES ID]
+
+`tiny` is `configs/tiny.py`, for twenty steps; `pooled` a network of one batch norm between two
+linear maps, which compiles in seconds, for four steps of plain descent.
 
 For each of COUNTS, as in 1,2,4, the losses and where the parameters and batch statistics ended are
 written to OUTPUT/COUNT.npz; of several processes COUNT devices of each work, and the first writes.
@@ -12,15 +16,18 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+from flax import nnx
 
-data_dir, precision, counts, output, *others = sys.argv[1:]
+data_dir, network, precision, counts, output, *others = sys.argv[1:]
 if precision == "float64":
     jax.config.update("jax_enable_x64", True)
     jnp.float32 = jnp.float64  # type: ignore[misc]  # the project computes in jnp.float32
 
 from er_jax.configs.tiny import get_config  # noqa: E402
 from er_jax.mano import load_hands  # noqa: E402
-from er_jax.models import ERConfig  # noqa: E402
+from er_jax.models import ERConfig, Prediction, functional  # noqa: E402
+from er_jax.models.layers import BatchNorm, Linear  # noqa: E402
 from er_jax.supervision.loaders import train_loader  # noqa: E402
 from er_jax.training.optimizer import make_optimizer  # noqa: E402
 from er_jax.training.state import create_state  # noqa: E402
@@ -35,6 +42,37 @@ def precise(tree):
     return jax.tree.map(converted, tree)
 
 
+class Pooled(nnx.Module):
+    """From the mean colours of the image's quarters to numbers in the shapes of a prediction."""
+
+    SHAPES = {  # noqa: RUF012
+        "rel_trans": (3,),
+        "joint_img": (2, 21, 3),
+        "rotations": (2, 16, 3, 3),
+        "pose": (2, 48),
+        "betas": (2, 10),
+        "camera": (2, 3),
+        "vertices": (2, 778, 3),
+        "joints": (2, 21, 3),
+        "joint_proj": (2, 21, 2),
+    }
+
+    def __init__(self, config, *, rngs):
+        size = sum(int(np.prod(shape)) for shape in self.SHAPES.values())
+        self.first = Linear(12, 8, use_bias=False, dtype=config.dtype, rngs=rngs)
+        self.norm = BatchNorm(8, axis_name=config.batch_norm_axis, dtype=config.dtype)
+        self.second = Linear(8, size, dtype=config.dtype, rngs=rngs)
+
+    def __call__(self, image, hands, *, rngs=None):
+        half = image.shape[1] // 2
+        quarters = image.reshape(-1, 2, half, 2, half, 3).mean((2, 4)).reshape(-1, 12)
+        flat = self.second(jax.nn.relu(self.norm(self.first(quarters))))
+        ends = np.cumsum([int(np.prod(shape)) for shape in self.SHAPES.values()])
+        parts = jnp.split(flat, ends[:-1], axis=-1)
+        named = zip(self.SHAPES.items(), parts, strict=True)
+        return Prediction(**{name: x.reshape(-1, *shape) for (name, shape), x in named})
+
+
 if others:
     distributed.join_processes(others[0], int(others[1]), int(others[2]))
 config = get_config()
@@ -46,8 +84,11 @@ optimizer, learning_rate = make_optimizer(
     batch_size=config.batch_size,
     steps_per_epoch=10,
 )
+if network == "pooled":
+    functional.ERNet = Pooled  # type: ignore[misc, assignment]
+    optimizer, learning_rate = optax.identity(), optax.constant_schedule(0.1)
 loader = train_loader(config)
-batches = [precise(next(loader)) for _ in range(20)]
+batches = [precise(next(loader)) for _ in range(20 if network == "tiny" else 4)]
 start = precise(create_state(ERConfig.from_dict(config.model), optimizer, config.seed))
 hands = precise(load_hands(None))
 for count in map(int, counts.split(",")):  # devices of each process
