@@ -216,6 +216,19 @@ def test_evaluation_names_its_numbers_and_draws(run, tmp_path):
     assert cv2.imread(str(results.parent / "loss.png")) is not None
 
 
+def test_validations_score_is_evaluations_number(run, tmp_path):
+    """Of the newest checkpoint, on the split that the config names for validation."""
+    config, workdir = run
+    assert (config.data.train_split, config.data.validation_split) == ("train", "test")
+    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+        step = checkpoints.newest_step()
+        newest = checkpoints.read_run(step)["validation"][-1]
+    assert newest["step"] == step
+    results = run_evaluation(config, workdir, step=step, split="test")
+    found = json.loads(results.read_text())["results"]["network"]["scale_aligned"]["MPJPE"]
+    assert found["all"]["value"] == pytest.approx(newest["score"], rel=1e-5)
+
+
 def test_evaluation_walks_once_over_the_split(run, monkeypatch):
     """Images are read once for all, and those drawn in the report once more; of train none."""
     config, workdir = run

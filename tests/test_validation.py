@@ -2,8 +2,11 @@
 
 from types import SimpleNamespace
 
+import jax.numpy as jnp
 import pytest
 
+from er_jax.training import validation as module
+from er_jax.training.state import TrainState
 from er_jax.training.validation import Validation
 
 
@@ -43,3 +46,23 @@ def test_without_patience_a_run_never_stops():
 def test_due_at_the_end_of_an_epoch_and_of_the_run_once():
     due = [step for step in range(96) if validation([1.0, 1.0]).is_due(step)]
     assert due == [30, 40, 50, 60, 70, 80, 90, 95]
+
+
+class Evaluated(Exception):
+    """Evaluation would begin now; its argument is of which weights."""
+
+
+def test_the_average_of_the_weights_is_validated(monkeypatch):
+    def stop(step, weights, *rest, **settings):
+        raise Evaluated(weights.params)
+
+    monkeypatch.setattr(module, "evaluate", stop)
+    made = validation([])
+    made._settings.images = 0
+    for name in ("_step", "_replicated_hands", "_split", "_stop"):
+        setattr(made, name, None)
+    for average, wanted in (((), 1.0), ((jnp.float32(2), jnp.float32(0)), 2.0)):
+        state = TrainState(jnp.array(10), jnp.float32(1), jnp.float32(0), (), average)
+        with pytest.raises(Evaluated) as evaluated:
+            made(10, state)
+        assert float(evaluated.value.args[0]) == wanted
