@@ -298,19 +298,19 @@ FAULTS: list[Fault] = [
             "projected after the wrist is subtracted",
             "project_weakly(mesh.joints, camera)",
             "project_weakly(mesh.joints - wrist, camera)",
-            "test_models.py",
+            "test_models.py::test_outputs",
         ),
         _Change(
             "the prior in place of the features",
             "own + prior.reshape(own.shape) if used",
             "prior.reshape(own.shape) if used",
-            "test_models.py",
+            "test_models.py::test_outputs",
         ),
         _Change(
             "vertices not wrist-relative",
             "vertices=mesh.vertices - wrist",
             "vertices=mesh.vertices",
-            "test_models.py",
+            "test_models.py::test_outputs",
         ),
     ),
     *_faults(
@@ -320,7 +320,7 @@ FAULTS: list[Fault] = [
             "each hand looks at itself",
             "layer(tokens, tokens[:, ::-1]",
             "layer(tokens, tokens",
-            "test_models_modules.py",
+            "test_models_modules.py::test_deocc",
         ),
     ),
     *_faults(
@@ -330,7 +330,7 @@ FAULTS: list[Fault] = [
             "the left hand through the right hand's weights",
             "left = self.left(",
             "left = self.right(",
-            "test_models_modules.py",
+            "test_models_modules.py::test_both_hands_apply_their_own_weights",
         ),
     ),
     *_faults(
@@ -340,13 +340,13 @@ FAULTS: list[Fault] = [
             "rows for columns",
             "jnp.stack([x, y, z]",
             "jnp.stack([y, x, z]",
-            "test_models_modules.py",
+            "test_models_modules.py::test_soft_argmax",
         ),
         _Change(
             "a softmax for each depth",
             "axis=(-4, -3, -1)",
             "axis=(-4, -3)",
-            "test_models_modules.py",
+            "test_models_modules.py::test_soft_argmax",
         ),
     ),
     *_faults(
@@ -356,13 +356,13 @@ FAULTS: list[Fault] = [
             "the weak camera's shift left out",
             "scale * points[..., :2] + shift",
             "scale * (points[..., :2] + shift)",
-            "test_models_modules.py",
+            "test_models_modules.py::test_weak_projection",
         ),
         _Change(
             "rotations not as a residual",
             "if self.rotation_residual:",
             "if not self.rotation_residual:",
-            "test_models_modules.py",
+            "test_models_modules.py::test_pose",
         ),
     ),
     *_faults(
@@ -372,7 +372,7 @@ FAULTS: list[Fault] = [
             "sampled at (y, x)",
             "along_y[..., :, None] * along_x[..., None, :]",
             "along_x[..., :, None] * along_y[..., None, :]",
-            "test_models_modules.py",
+            "test_models_modules.py::test_bilinear_sampling",
         ),
     ),
     *_faults(
