@@ -549,6 +549,16 @@ FAULTS: list[Fault] = [
     ),
     *_faults(
         "resume",
+        "er_jax/training/run_record.py",
+        _Change(
+            "a run goes on with another seed",
+            '*("data_dir", "mano_dir", "init_from",',
+            '*("seed", "data_dir", "mano_dir", "init_from",',
+            "test_run_record.py",
+        ),
+    ),
+    *_faults(
+        "resume",
         "data_pipeline/loader.py",
         _Change(
             "a batch skipped",
