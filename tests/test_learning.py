@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from pooled_network import Pooled
 
 from er_jax.configs.tiny import get_config
 from er_jax.evaluation.evaluate import make_evaluation_step
 from er_jax.mano import load_hands
-from er_jax.models import ERConfig, ERNet
+from er_jax.models import ERConfig, ERNet, functional
 from er_jax.models.functional import NetworkWeights
 from er_jax.models.layers import BATCH_NORM_MOMENTUM
 from er_jax.supervision.loaders import train_loader
@@ -34,8 +35,7 @@ def config(data_dir):
     return config
 
 
-@pytest.fixture(scope="module")
-def start(config):
+def program(config):
     """The compiled step of a run, and its state before the first."""
     optimizer, schedule = make_optimizer(
         config.optimizer,
@@ -85,13 +85,16 @@ def enlarged(params):
     return jax.tree_util.tree_map_with_path(enlarge, params)
 
 
-def test_training_and_evaluation_see_the_same(config, start, batches):
+@pytest.mark.parametrize("network", ["pooled", "ER"])
+def test_training_and_evaluation_see_the_same(config, batches, network, monkeypatch):
     """With the batch's statistics for running ones, evaluation's loss terms are the step's.
 
     Training normalises by the batch's statistics, and moves the running ones towards them by a
     tenth: from before and after a step follow those of the batch.
     """
-    step, before = start
+    if network == "pooled":
+        monkeypatch.setattr(functional, "ERNet", Pooled)
+    step, before = program(config)
     before = dataclasses.replace(before, params=enlarged(before.params))
     after, metrics = step(before, batches[0])
     kept = BATCH_NORM_MOMENTUM
@@ -107,16 +110,15 @@ def test_training_and_evaluation_see_the_same(config, start, batches):
     assert metrics["loss"] == pytest.approx(sum(seen.values()), rel=1e-3)
     running = NetworkWeights(before.params, before.batch_stats)
     other = loss_in_evaluation(config, running, batches[0])
-    for name in seen:  # the statistics do matter
-        assert abs(other[name] / seen[name] - 1) > 0.003, name
+    assert max(abs(other[name] / seen[name] - 1) for name in seen) > 0.01  # they do matter
 
 
-def test_a_few_samples_are_learnt(start, batches):
+def test_a_few_samples_are_learnt(config, batches):
     """Sixty steps on eight samples bring the loss below a third.
 
     The config's rate is for hundreds of steps: here each of them goes five times as far.
     """
-    step, state = start
+    step, state = program(config)
     found = []
     for turn in range(60):
         after, metrics = step(state, batches[turn % 2])
@@ -128,7 +130,7 @@ def test_a_few_samples_are_learnt(start, batches):
     assert np.mean(found[-4:]) < np.mean(found[:2]) / 3
 
 
-class Pooled(nnx.Module):
+class Colours(nnx.Module):
     """A backbone of one linear map, which compiles fast."""
 
     channels = 6
@@ -143,7 +145,7 @@ class Pooled(nnx.Module):
 
 def test_the_pose_does_not_move_the_heatmaps(monkeypatch):
     """Joint_h enters FuseJoint and the pose without gradient; all else before it has one."""
-    monkeypatch.setattr("er_jax.models.er.make_backbone", lambda config, rngs: Pooled(rngs))
+    monkeypatch.setattr("er_jax.models.er.make_backbone", lambda config, rngs: Colours(rngs))
     config = ERConfig.from_dict(get_config().model)
     net = ERNet(config, rngs=nnx.Rngs(0))
     net.eval()

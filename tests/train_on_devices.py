@@ -3,8 +3,8 @@
     python tests/train_on_devices.py DATA_DIR tiny|pooled float64|float32 COUNTS OUTPUT \
         [HOST:PORT PROCESSES ID]
 
-`tiny` is `configs/tiny.py`, for twenty steps; `pooled` a network of one batch norm between two
-linear maps, which compiles in seconds, for four steps of plain descent.
+`tiny` is `configs/tiny.py`, for twenty steps; `pooled` that of `pooled_network.py`, for four steps
+of plain descent.
 
 For each of COUNTS, as in 1,2,4, the losses and where the parameters and batch statistics ended are
 written to OUTPUT/COUNT.npz; of several processes COUNT devices of each work, and the first writes.
@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
+from pooled_network import Pooled
 
 data_dir, network, precision, counts, output, *others = sys.argv[1:]
 if precision == "float64":
@@ -26,8 +26,7 @@ if precision == "float64":
 
 from er_jax.configs.tiny import get_config  # noqa: E402
 from er_jax.mano import load_hands  # noqa: E402
-from er_jax.models import ERConfig, Prediction, functional  # noqa: E402
-from er_jax.models.layers import BatchNorm, Linear  # noqa: E402
+from er_jax.models import ERConfig, functional  # noqa: E402
 from er_jax.supervision.loaders import train_loader  # noqa: E402
 from er_jax.training.optimizer import make_optimizer  # noqa: E402
 from er_jax.training.state import create_state  # noqa: E402
@@ -40,37 +39,6 @@ def precise(tree):
         return x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
     return jax.tree.map(converted, tree)
-
-
-class Pooled(nnx.Module):
-    """From the mean colours of the image's quarters to numbers in the shapes of a prediction."""
-
-    SHAPES = {  # noqa: RUF012
-        "rel_trans": (3,),
-        "joint_img": (2, 21, 3),
-        "rotations": (2, 16, 3, 3),
-        "pose": (2, 48),
-        "betas": (2, 10),
-        "camera": (2, 3),
-        "vertices": (2, 778, 3),
-        "joints": (2, 21, 3),
-        "joint_proj": (2, 21, 2),
-    }
-
-    def __init__(self, config, *, rngs):
-        size = sum(int(np.prod(shape)) for shape in self.SHAPES.values())
-        self.first = Linear(12, 8, use_bias=False, dtype=config.dtype, rngs=rngs)
-        self.norm = BatchNorm(8, axis_name=config.batch_norm_axis, dtype=config.dtype)
-        self.second = Linear(8, size, dtype=config.dtype, rngs=rngs)
-
-    def __call__(self, image, hands, *, rngs=None):
-        half = image.shape[1] // 2
-        quarters = image.reshape(-1, 2, half, 2, half, 3).mean((2, 4)).reshape(-1, 12)
-        flat = self.second(jax.nn.relu(self.norm(self.first(quarters))))
-        ends = np.cumsum([int(np.prod(shape)) for shape in self.SHAPES.values()])
-        parts = jnp.split(flat, ends[:-1], axis=-1)
-        named = zip(self.SHAPES.items(), parts, strict=True)
-        return Prediction(**{name: x.reshape(-1, *shape) for (name, shape), x in named})
 
 
 if others:
