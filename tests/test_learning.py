@@ -56,6 +56,12 @@ def program(config):
 
 
 @pytest.fixture(scope="module")
+def start(config):
+    """The program of the config's own network, traced once."""
+    return program(config)
+
+
+@pytest.fixture(scope="module")
 def batches(config):
     loader = train_loader(config)
     return [next(loader) for _ in range(2)]
@@ -86,7 +92,7 @@ def enlarged(params):
 
 
 @pytest.mark.parametrize("network", ["pooled", "ER"])
-def test_training_and_evaluation_see_the_same(config, batches, network, monkeypatch):
+def test_training_and_evaluation_see_the_same(config, batches, network, request, monkeypatch):
     """With the batch's statistics for running ones, evaluation's loss terms are the step's.
 
     Training normalises by the batch's statistics, and moves the running ones towards them by a
@@ -94,7 +100,7 @@ def test_training_and_evaluation_see_the_same(config, batches, network, monkeypa
     """
     if network == "pooled":
         monkeypatch.setattr(functional, "ERNet", Pooled)
-    step, before = program(config)
+    step, before = program(config) if network == "pooled" else request.getfixturevalue("start")
     before = dataclasses.replace(before, params=enlarged(before.params))
     after, metrics = step(before, batches[0])
     kept = BATCH_NORM_MOMENTUM
@@ -113,12 +119,12 @@ def test_training_and_evaluation_see_the_same(config, batches, network, monkeypa
     assert max(abs(other[name] / seen[name] - 1) for name in seen) > 0.01  # they do matter
 
 
-def test_a_few_samples_are_learnt(config, batches):
+def test_a_few_samples_are_learnt(start, batches):
     """Sixty steps on eight samples bring the loss below a third.
 
     The config's rate is for hundreds of steps: here each of them goes five times as far.
     """
-    step, state = program(config)
+    step, state = start
     found = []
     for turn in range(60):
         after, metrics = step(state, batches[turn % 2])
