@@ -6,7 +6,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from data_pipeline.datasets import RecordSource, find_dataset
-from er_jax.supervision.loaders import train_loader
+from er_jax.supervision.loaders import Split, train_loader
 from er_jax.utils.errors import DataError
 
 
@@ -43,6 +43,76 @@ def splits_seen(data_dir, batches):
 def test_one_dataset(data_dir, config_of):
     loader = train_loader(config_of())
     assert set(splits_seen(data_dir, [next(loader) for _ in range(4)])) == {"train"}
+
+
+def augmentations(loader, batches=5):
+    """Scale, rotation and flip of samples of a training loader, a row each."""
+    found = np.concatenate([next(loader)["augmentation"] for _ in range(batches)])
+    loader.close()
+    return found.T
+
+
+def test_the_configs_augmentation(config_of):
+    scale, degrees, flip = augmentations(train_loader(config_of()))
+    assert scale.std() > 0.05
+    assert abs(degrees).max() <= 30  # twice the demo's 15
+    assert {*flip.tolist()} == {0, 1}
+    part = "--config.data.augmentation."
+    options = ("scale=0.01", "rotation_degrees=5.0", "rotation_probability=1.0")
+    options += ("flip_probability=1.0",)
+    scale, degrees, flip = augmentations(train_loader(config_of(*(part + o for o in options))))
+    assert 0 < abs(scale - 1).max() <= 0.0101
+    assert (degrees != 0).all()
+    assert abs(degrees).max() <= 10
+    assert flip.all()
+
+
+def test_training_and_evaluation_crop_the_same(config_of):
+    """Without augmentation both give one image of a record; with colours another of its crop."""
+    names = ("scale", "rotation_degrees", "flip_probability", "colour")
+    still = [f"--config.data.augmentation.{name}=0.0" for name in names]
+    config = config_of(*still, "--config.data.train_split=test")
+    trained = train_loader(config)
+    evaluated = {
+        int(batch["annotation_id"][i]): {name: value[i] for name, value in batch.items()}
+        for batch in Split.of(config, "test")
+        for i in range(config.batch_size)
+    }
+    batch = next(trained)
+    trained.close()
+    for i, number in enumerate(batch["annotation_id"].tolist()):
+        for name, value in batch.items():
+            np.testing.assert_array_equal(value[i], evaluated[number][name], err_msg=name)
+    coloured = train_loader(config_of(*still[:-1], "--config.data.train_split=test"))
+    other = next(coloured)
+    coloured.close()
+    np.testing.assert_array_equal(other["img2bb"], batch["img2bb"])
+    assert np.abs(other["image"].astype(int) - batch["image"]).mean() > 2
+
+
+def test_the_configs_sizes_seed_and_splits(data_dir, config_of):
+    def first(*options):
+        loader = train_loader(config_of(*options))
+        batch = next(loader)
+        loader.close()
+        return batch
+
+    plain, other = first(), first("--config.seed=1")
+    assert plain["annotation_id"].tolist() != other["annotation_id"].tolist()
+    again = first("--config.seed=1", "--config.batch_size=6", "--config.model.input_size=96")
+    assert again["image"].shape == (6, 96, 96, 3)
+    assert again["annotation_id"][:4].tolist() == other["annotation_id"].tolist()
+    np.testing.assert_array_equal(again["augmentation"][:4], other["augmentation"])
+    for split in ("train", "test"):
+        loader = train_loader(config_of(f"--config.data.train_split={split}"))
+        assert set(splits_seen(data_dir, [next(loader) for _ in range(2)])) == {split}
+        loader.close()
+        config = config_of("--config.batch_size=3", "--config.model.input_size=96")
+        batches = list(Split.of(config, split))
+        assert batches[0]["image"].shape == (3, 96, 96, 3)
+        assert set(splits_seen(data_dir, batches)) == {split}
+        assert len(batches) == len(Split.of(config, split))
+        assert (np.concatenate([batch["augmentation"] for batch in batches]) == [1, 0, 0]).all()
 
 
 def test_a_mixture_from_the_command_line(data_dir, config_of):

@@ -130,6 +130,9 @@ def test_outputs(image, hands):
     gram = jnp.einsum("...ij,...kj->...ik", out.rotations, out.rotations)
     np.testing.assert_allclose(gram, jnp.broadcast_to(jnp.eye(3), gram.shape), atol=1e-5)
     mesh = mano_forward(hands, out.betas, out.pose)
+    wrist = mesh.joints[:, :, :1]
+    np.testing.assert_allclose(out.joints, mesh.joints - wrist, atol=1e-6)
+    np.testing.assert_allclose(out.vertices, mesh.vertices - wrist, atol=1e-6)
     s, shift = out.camera[..., None, :1], out.camera[..., None, 1:]
     np.testing.assert_allclose(out.joint_proj, s * mesh.joints[..., :2] + shift, atol=1e-5)
 

@@ -28,6 +28,7 @@ from er_jax.commands.evaluate import run_evaluation
 from er_jax.commands.export import run_export
 from er_jax.commands.predict import run_prediction
 from er_jax.evaluation.evaluate import HEADLINE
+from er_jax.evaluation.network import evaluate_network
 from er_jax.evaluation.predictions_file import read_predictions
 from er_jax.evaluation.predictors import evaluate_predictors, file_predictor
 from er_jax.evaluation.summary import headline, summarize
@@ -39,6 +40,7 @@ from er_jax.mano.stand_in import stand_in_arrays
 from er_jax.models import ERConfig
 from er_jax.models.weights.import_export import WeightError
 from er_jax.report.sample_images import IMAGES_EACH
+from er_jax.supervision.loaders import Split
 from er_jax.training.checkpoints import Checkpoints
 from er_jax.training.initial_weights import with_initial_weights
 from er_jax.training.load import load_network, load_trained
@@ -215,6 +217,21 @@ def test_evaluation_names_its_numbers_and_draws(run, tmp_path):
     assert headline(again, HEADLINE) == pytest.approx(here, rel=1e-5)
     assert cv2.imread(str(results.with_suffix(".png"))).shape[1] == 5 * 224
     assert cv2.imread(str(results.parent / "loss.png")) is not None
+
+
+def test_validations_score_is_evaluations_number(run):
+    """Of the newest checkpoint, on the split that the config names for validation."""
+    config, workdir = run
+    assert (config.data.train_split, config.data.validation_split) == ("train", "test")
+    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+        step = checkpoints.newest_step()
+        newest = checkpoints.read_run(step)["validation"][-1]
+    assert newest["step"] == step
+    trained, split = load_trained(config, workdir, step), Split.of(config, "test")
+    found = evaluate_network(trained, load_hands(None), split, f_scores=False)
+    number = summarize(found.network.errors)["scale_aligned"]["MPJPE"]["all"]
+    assert number["count"] > 0
+    assert number["value"] == pytest.approx(newest["score"], rel=1e-5)
 
 
 def test_evaluation_walks_once_over_the_split(run, monkeypatch):

@@ -23,6 +23,52 @@ def record(config=None, *, code="a", hands="h", validated_by=METRIC, scores=()):
     return {**made, "validation": list(scores)}
 
 
+def records(**changes):
+    """The record of a run of the tiny config, and of one in which fields differ, by dotted name."""
+    other = get_config()
+    for name, value in changes.items():
+        parent = other
+        *parts, last = name.split("__")
+        for part in parts:
+            parent = parent[part]
+        parent[last] = value
+    return record(), record(other)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"log_every_steps": 7},
+        {"data__workers": 3},
+        {"validation__images": 0},
+        {"checkpoint__keep": 5},
+    ],
+)
+def test_what_a_step_does_not_compute_may_change(changes):
+    saved, now = records(**changes)
+    check_same_run(saved, CHECKPOINT, now=now)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 1},
+        {"batch_size": 8},
+        {"depth_box_m": 0.3},
+        {"loss__joint_cam": 1.0},
+        {"data__augmentation__scale": 0.1},
+        {"optimizer__gradient_clip": 2.0},
+        {"model__heads": 4},
+    ],
+)
+def test_what_a_step_computes_may_not(changes):
+    saved, now = records(**changes)
+    (name,) = changes
+    with pytest.raises(RunMismatchError, match=rf"config\.{name.replace('__', '.')}: "):
+        check_same_run(saved, CHECKPOINT, now=now)
+    check_same_run(saved, CHECKPOINT, now=now, allow_changes=True)
+
+
 @pytest.mark.parametrize(("schedule", "allowed"), [("step", True), ("cosine", False)])
 def test_other_epochs_are_refused_where_the_rate_follows_from_them(schedule, allowed):
     config = get_config()

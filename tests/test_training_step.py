@@ -14,8 +14,8 @@ from er_jax.models import ERConfig
 from er_jax.supervision.loaders import train_loader
 from er_jax.training.checkpoints import Checkpoints
 from er_jax.training.optimizer import make_optimizer
-from er_jax.training.state import TrainState, create_state
-from er_jax.training.step import StepSettings, make_train_step
+from er_jax.training.state import TrainState, create_state, moved_ema
+from er_jax.training.step import StepSettings, accumulated, make_train_step
 from er_jax.utils import distributed
 
 
@@ -166,6 +166,75 @@ def test_first_step_of_the_optimizers(name):
     for part, update in updates["layer"].items():
         decay = 0.1 * params["layer"][part] if (name, part) == ("adamw", "kernel") else 0
         np.testing.assert_allclose(update, jnp.sign(params["layer"][part]) + decay, rtol=1e-5)
+
+
+def test_gradients_are_clipped_before_adam():
+    """Adam of the clipped gradients, written out: a short gradient after a long one tells."""
+    config = get_config()
+    config.optimizer.gradient_clip = 2.0
+    optimizer, _ = make_optimizer(
+        config.optimizer,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        steps_per_epoch=10,
+    )
+    params = {"a": jnp.zeros(2), "b": jnp.zeros(1)}
+    state = optimizer.init(params)
+    mean, square = np.zeros(3), np.zeros(3)
+    for step, gradient in enumerate(([300.0, -400.0, 0.0], [0.3, 0.1, -0.2], [6.0, 8.0, 0.0]), 1):
+        tree = {"a": jnp.array(gradient[:2]), "b": jnp.array(gradient[2:])}
+        updates, state = optimizer.update(tree, state, params)
+        clipped = np.array(gradient) * min(1, 2 / np.linalg.norm(gradient))
+        mean, square = 0.9 * mean + 0.1 * clipped, 0.999 * square + 0.001 * clipped**2
+        expected = mean / (1 - 0.9**step) / (np.sqrt(square / (1 - 0.999**step)) + 1e-8)
+        found = np.concatenate([updates["a"], updates["b"]])
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_clipping_bounds_the_norm_of_an_update(monkeypatch):
+    """With plain descent in Adam's place an update is the gradient, no longer than the limit."""
+    monkeypatch.setattr(optax, "scale_by_adam", optax.identity)
+    config = get_config()
+    for limit, gradient, norm in ((2.0, 50.0, 2.0), (2.0, 1.5, 1.5), (0.0, 50.0, 50.0)):
+        config.optimizer.gradient_clip = limit
+        optimizer, _ = make_optimizer(
+            config.optimizer, epochs=1, batch_size=config.batch_size, steps_per_epoch=10
+        )
+        params = {"a": jnp.zeros(2), "b": jnp.zeros(1)}
+        tree = {"a": gradient * jnp.array([0.6, 0.0]), "b": gradient * jnp.array([-0.8])}
+        updates, _ = optimizer.update(tree, optimizer.init(params), params)
+        assert float(optax.tree.norm(updates)) == pytest.approx(norm, rel=1e-5)
+
+
+def test_parts_of_a_batch_give_the_gradient_of_the_whole():
+    """Of a mean of squares, whose gradient is known; each part moves the statistics in turn."""
+
+    def gradients_of(params, batch_stats, hands, batch, key):
+        def loss(params):
+            return jnp.mean((batch["x"] - params) ** 2)
+
+        value, gradient = jax.value_and_grad(loss)(params)
+        return gradient, batch_stats + batch["x"].mean(), {"loss": value}
+
+    numbers = np.arange(12, dtype=np.float32)
+    arguments = jnp.float32(2), jnp.float32(0), None, {"x": jnp.asarray(numbers)}
+    for parts in (1, 3):
+        parted = accumulated(gradients_of, parts)
+        gradient, statistics, metrics = parted(*arguments, jax.random.key(0))
+        assert float(gradient) == pytest.approx(-2 * (numbers - 2).mean())
+        assert float(metrics["loss"]) == pytest.approx(((numbers - 2) ** 2).mean())
+        assert float(statistics) == pytest.approx(parts * numbers.mean())
+
+
+def test_the_moving_average_keeps_its_share():
+    """decay · average + (1 − decay) · weights; early on (1 + step) / (10 + step) in its place."""
+    average = jnp.zeros(2), jnp.ones(1)
+    for step, kept in ((0, 0.1), (8, 0.5), (1000, 0.9)):
+        state = TrainState(jnp.array(step), jnp.ones(2), jnp.ones(1), (), average)
+        params, statistics = moved_ema(state, jnp.full(2, 10.0), jnp.full(1, 3.0), 0.9)
+        np.testing.assert_allclose(params, (1 - kept) * 10, rtol=1e-5)
+        np.testing.assert_allclose(statistics, kept + (1 - kept) * 3, rtol=1e-5)
+        assert state.evaluated().params is average[0]
 
 
 def test_a_batch_that_does_not_divide():

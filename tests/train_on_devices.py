@@ -1,6 +1,10 @@
-"""Trains the tiny network for twenty steps on some of this machine's virtual devices.
+"""Trains a network for some steps on some of this machine's virtual devices.
 
-    python tests/train_on_devices.py DATA_DIR float64|float32 COUNTS OUTPUT [HOST:PORT PROCESSES ID]
+    python tests/train_on_devices.py DATA_DIR tiny|pooled float64|float32 COUNTS OUTPUT \
+        [HOST:PORT PROCESSES ID]
+
+`tiny` is `configs/tiny.py`, for twenty steps; `pooled` that of `pooled_network.py`, for four steps
+of plain descent.
 
 For each of COUNTS, as in 1,2,4, the losses and where the parameters and batch statistics ended are
 written to OUTPUT/COUNT.npz; of several processes COUNT devices of each work, and the first writes.
@@ -12,15 +16,17 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+from pooled_network import Pooled
 
-data_dir, precision, counts, output, *others = sys.argv[1:]
+data_dir, network, precision, counts, output, *others = sys.argv[1:]
 if precision == "float64":
     jax.config.update("jax_enable_x64", True)
     jnp.float32 = jnp.float64  # type: ignore[misc]  # the project computes in jnp.float32
 
 from er_jax.configs.tiny import get_config  # noqa: E402
 from er_jax.mano import load_hands  # noqa: E402
-from er_jax.models import ERConfig  # noqa: E402
+from er_jax.models import ERConfig, functional  # noqa: E402
 from er_jax.supervision.loaders import train_loader  # noqa: E402
 from er_jax.training.optimizer import make_optimizer  # noqa: E402
 from er_jax.training.state import create_state  # noqa: E402
@@ -46,8 +52,11 @@ optimizer, learning_rate = make_optimizer(
     batch_size=config.batch_size,
     steps_per_epoch=10,
 )
+if network == "pooled":
+    functional.ERNet = Pooled  # type: ignore[misc, assignment]
+    optimizer, learning_rate = optax.identity(), optax.constant_schedule(0.1)
 loader = train_loader(config)
-batches = [precise(next(loader)) for _ in range(20)]
+batches = [precise(next(loader)) for _ in range(20 if network == "tiny" else 4)]
 start = precise(create_state(ERConfig.from_dict(config.model), optimizer, config.seed))
 hands = precise(load_hands(None))
 for count in map(int, counts.split(",")):  # devices of each process

@@ -1,0 +1,720 @@
+"""The faults of `tools.put_faults_in`: one changed line each, and the tests that should notice.
+
+Each is a mistake that someone could make and that no exception would tell of.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """A change of one file.
+
+    Attributes:
+      name: in words.
+      area: of the project.
+      file: relative to the repository.
+      old: a text that occurs there exactly once.
+      new: what it is replaced by.
+      tests: files or tests, as pytest takes them, that should notice.
+    """
+
+    name: str
+    area: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+class _Change(NamedTuple):
+    name: str
+    old: str
+    new: str
+    tests: str
+
+
+def _faults(area: str, file: str, *changes: _Change) -> list[Fault]:
+    return [
+        Fault(c.name, area, file, c.old, c.new, tuple(f"tests/{t}" for t in c.tests.split()))
+        for c in changes
+    ]
+
+
+GOLDEN_TARGETS = "test_reference.py::test_golden_targets"
+GOLDEN_LOSSES = "test_reference.py::test_golden_losses test_losses.py"
+GOLDEN_METRICS = "test_reference.py::test_golden_metrics"
+AGREEMENT = "test_learning.py::test_training_and_evaluation_see_the_same[pooled]"
+POSE_GRADIENT = "test_learning.py::test_the_pose_does_not_move_the_heatmaps"
+LEARNING = "test_learning.py::test_a_few_samples_are_learnt"
+DEVICES = "test_devices.py::test_two_devices_step_as_one"
+NOT_FINITE = "test_training_step.py::test_an_update_that_is_not_finite_is_skipped"
+RESUMED = "test_run.py::test_a_stopped_run_goes_on_to_the_very_same_end"
+
+FAULTS: list[Fault] = [
+    *_faults(
+        "targets",
+        "er_jax/supervision/targets.py",
+        _Change(
+            "the rotation's sign",
+            "angle = -jnp.deg2rad(rotation_degrees)",
+            "angle = jnp.deg2rad(rotation_degrees)",
+            GOLDEN_TARGETS,
+        ),
+        _Change(
+            "rel_trans's sign",
+            "wrist_cam[:, 1] - wrist_cam[:, 0]",
+            "wrist_cam[:, 0] - wrist_cam[:, 1]",
+            GOLDEN_TARGETS,
+        ),
+        _Change("a depth box twice as deep", "(depth_box_m / 2)", "depth_box_m", GOLDEN_TARGETS),
+        _Change(
+            "a mirror one pixel off",
+            "width - 1 - pixels[..., 0]",
+            "width - pixels[..., 0]",
+            GOLDEN_TARGETS,
+        ),
+        _Change(
+            "shapes not swapped by a flip",
+            '_swap_if(flip, batch["mano_betas"])',
+            'batch["mano_betas"]',
+            GOLDEN_TARGETS,
+        ),
+        _Change(
+            "fingers mirrored about the wrong axis",
+            "jnp.array([1.0, -1.0, -1.0])",
+            "jnp.array([-1.0, 1.0, -1.0])",
+            GOLDEN_TARGETS,
+        ),
+        _Change(
+            "a flipped root that is no rotation",
+            "mirror = jnp.where(flip[:, None, None],",
+            "mirror = jnp.where(flip[:, None, None] & False,",
+            GOLDEN_TARGETS,
+        ),
+        _Change(
+            "joints not visible count as seen",
+            "joint_trunc=joint_valid & joint_seen &",
+            "joint_trunc=joint_valid &",
+            GOLDEN_TARGETS,
+        ),
+        _Change(
+            "joints outside the crop count as seen",
+            "jnp.all((points_cells >= 0) &",
+            "jnp.any((points_cells >= 0) &",
+            GOLDEN_TARGETS,
+        ),
+        _Change(
+            "rel_trans valid with one wrist",
+            "joint_valid[:, 0, WRIST] & joint_valid[:, 1, WRIST]",
+            "joint_valid[:, 0, WRIST] | joint_valid[:, 1, WRIST]",
+            GOLDEN_TARGETS,
+        ),
+        _Change(
+            "the fit's mesh relative to the annotated wrist",
+            "augmented(known.mesh_cam - mano_wrist_cam)",
+            "augmented(known.mesh_cam - joint_wrist_cam)",
+            GOLDEN_TARGETS,
+        ),
+    ),
+    *_faults(
+        "losses",
+        "er_jax/supervision/losses.py",
+        _Change(
+            "joint_proj masked by what is seen",
+            "targets.joint_img[..., :2], joint)",
+            "targets.joint_img[..., :2], joint_seen)",
+            GOLDEN_LOSSES,
+        ),
+        _Change(
+            "the mean over what is annotated alone",
+            "return jnp.mean(jnp.where(mask, jnp.abs(predicted - target), 0.0))",
+            "return jnp.mean(jnp.abs(predicted - target), where=mask)",
+            GOLDEN_LOSSES,
+        ),
+        _Change(
+            "a squared error",
+            "jnp.abs(predicted - target)",
+            "jnp.square(predicted - target)",
+            GOLDEN_LOSSES,
+        ),
+        _Change(
+            "poses of fits that are meshes",
+            "targets.mano_pose_valid[..., None]",
+            "targets.mano_hand_valid[..., None]",
+            GOLDEN_LOSSES,
+        ),
+        _Change("a weight of the loss", '"joint_cam": 10.0', '"joint_cam": 1.0', GOLDEN_LOSSES),
+        _Change(
+            "joint_cam against the fit's joints",
+            "_l1(prediction.joints, targets.joint_cam, joint)",
+            "_l1(prediction.joints, targets.mano_joint_cam, joint)",
+            GOLDEN_LOSSES,
+        ),
+    ),
+    *_faults(
+        "metrics",
+        "er_jax/evaluation/metrics.py",
+        _Change(
+            "wrist_aligned against the mesh's joints",
+            "_distance_mm(mesh.joints - wrist, joint_cam - joint_cam[..., :1])",
+            "_distance_mm(mesh.joints - wrist, true_mesh.joints - true_wrist)",
+            GOLDEN_METRICS,
+        ),
+        _Change(
+            "scale_aligned without its scale",
+            "scale = jnp.where(palm > 0, true_palm",
+            "scale = jnp.where(palm > 0, palm",
+            GOLDEN_METRICS,
+        ),
+        _Change(
+            "scale_aligned of samples that lack a fit",
+            "valid.mesh & (~interacting[:, None] | valid.mesh.all(-1, keepdims=True))",
+            "valid.mesh",
+            "test_metrics.py::test_a_missing_fit_changes_counts_and_no_other_sample",
+        ),
+        _Change(
+            "the left hand moved the wrong way in RRVE",
+            "+ rel_trans_error[..., None]",
+            "- rel_trans_error[..., None]",
+            GOLDEN_METRICS,
+        ),
+        _Change(
+            "few joints are aligned too",
+            "MIN_JOINTS_TO_ALIGN = 7",
+            "MIN_JOINTS_TO_ALIGN = 3",
+            GOLDEN_METRICS,
+        ),
+    ),
+    *_faults(
+        "metrics",
+        "er_jax/evaluation/alignment.py",
+        _Change(
+            "the transposed rotation",
+            "_quaternion_to_matrix(eigenvectors[..., -1])",
+            "jnp.swapaxes(_quaternion_to_matrix(eigenvectors[..., -1]), -1, -2)",
+            GOLDEN_METRICS,
+        ),
+        _Change(
+            "thresholds not squared",
+            "limits = jnp.array(thresholds) ** 2",
+            "limits = jnp.array(thresholds)",
+            GOLDEN_METRICS,
+        ),
+    ),
+    *_faults(
+        "metrics",
+        "er_jax/evaluation/summary.py",
+        _Change(
+            "scale_aligned MPVPE by hands, not samples",
+            "by_subset(*_mean_of_hands(scale))",
+            "by_subset(scale.vertex_mm, scale.vertex_valid)",
+            GOLDEN_METRICS,
+        ),
+        _Change(
+            "MPJPE of all: of single hands alone",
+            "both = np.concatenate([mean for mean, _ in lists.values()])",
+            'both = lists["single"][0]',
+            GOLDEN_METRICS,
+        ),
+        _Change(
+            "PCK's area over twice the limit",
+            "1 - values / PCK_LIMIT_MM)",
+            "1 - values / PCK_LIMIT_MM / 2)",
+            "test_metrics.py::test_pck_is_the_share_of_joints_within_and_its_area",
+        ),
+    ),
+    *_faults(
+        "metrics",
+        "er_jax/mano/joints.py",
+        _Change(
+            "the regressor's middle tip in scale_aligned",
+            '"Middle_4": 444}',
+            '"Middle_4": 445}',
+            GOLDEN_METRICS,
+        ),
+    ),
+    *_faults(
+        "augmentation",
+        "data_pipeline/augmentation.py",
+        _Change(
+            "the crop's rotation", "[cos, sin, middle", "[cos, -sin, middle", "test_augmentation.py"
+        ),
+        _Change(
+            "the box not mirrored with the image",
+            "centre_x = image_width - 1 - centre_x",
+            "centre_x = image_width / 2 - 0.5",
+            "test_augmentation.py",
+        ),
+        _Change(
+            "the scale upside down",
+            "input_size / (width * augmentation.scale)",
+            "input_size / width * augmentation.scale",
+            "test_augmentation.py",
+        ),
+        _Change(
+            "the image not mirrored",
+            "mirror_first(img2bb, image.shape[1]) if augmentation.flip else img2bb",
+            "img2bb",
+            "test_augmentation.py",
+        ),
+        _Change(
+            "no colour",
+            "if augmentation.colour == (1.0, 1.0, 1.0):",
+            "if augmentation.colour:",
+            "test_augmentation.py",
+        ),
+        _Change(
+            "rotations not clipped", "min(max(turn, -2.0), 2.0)", "turn", "test_augmentation.py"
+        ),
+        _Change(
+            "every epoch varied alike",
+            "counter=[0, 0, index, epoch]",
+            "counter=[0, 0, index, 0]",
+            "test_augmentation.py",
+        ),
+    ),
+    *_faults(
+        "augmentation",
+        "er_jax/supervision/loaders.py",
+        _Change(
+            "the config's augmentation ignored",
+            "augmentation=AugmentationRange(**config.data.augmentation)",
+            "augmentation=AugmentationRange()",
+            "test_loaders.py",
+        ),
+    ),
+    *_faults(
+        "network",
+        "er_jax/models/er.py",
+        _Change(
+            "no stop_gradient before FuseJoint",
+            "jax.lax.stop_gradient(joint_img)",
+            "joint_img",
+            POSE_GRADIENT,
+        ),
+        _Change(
+            "projected after the wrist is subtracted",
+            "project_weakly(mesh.joints, camera)",
+            "project_weakly(mesh.joints - wrist, camera)",
+            "test_models.py::test_outputs",
+        ),
+        _Change(
+            "the prior in place of the features",
+            "own + prior.reshape(own.shape) if used",
+            "prior.reshape(own.shape) if used",
+            "test_models.py::test_outputs",
+        ),
+        _Change(
+            "vertices not wrist-relative",
+            "vertices=mesh.vertices - wrist",
+            "vertices=mesh.vertices",
+            "test_models.py::test_outputs",
+        ),
+    ),
+    *_faults(
+        "network",
+        "er_jax/models/deocc.py",
+        _Change(
+            "each hand looks at itself",
+            "layer(tokens, tokens[:, ::-1]",
+            "layer(tokens, tokens",
+            "test_models_modules.py::test_deocc",
+        ),
+    ),
+    *_faults(
+        "network",
+        "er_jax/models/per_hand.py",
+        _Change(
+            "the left hand through the right hand's weights",
+            "left = self.left(",
+            "left = self.right(",
+            "test_models_modules.py::test_both_hands_apply_their_own_weights",
+        ),
+    ),
+    *_faults(
+        "network",
+        "er_jax/models/heatmaps.py",
+        _Change(
+            "rows for columns",
+            "jnp.stack([x, y, z]",
+            "jnp.stack([y, x, z]",
+            "test_models_modules.py::test_soft_argmax",
+        ),
+        _Change(
+            "a softmax for each depth",
+            "axis=(-4, -3, -1)",
+            "axis=(-4, -3)",
+            "test_models_modules.py::test_soft_argmax",
+        ),
+    ),
+    *_faults(
+        "network",
+        "er_jax/models/heads.py",
+        _Change(
+            "the weak camera's shift left out",
+            "scale * points[..., :2] + shift",
+            "scale * (points[..., :2] + shift)",
+            "test_models_modules.py::test_weak_projection",
+        ),
+        _Change(
+            "rotations not as a residual",
+            "if self.rotation_residual:",
+            "if not self.rotation_residual:",
+            "test_models_modules.py::test_pose",
+        ),
+    ),
+    *_faults(
+        "network",
+        "er_jax/models/fusejoint.py",
+        _Change(
+            "sampled at (y, x)",
+            "along_y[..., :, None] * along_x[..., None, :]",
+            "along_x[..., :, None] * along_y[..., None, :]",
+            "test_models_modules.py::test_bilinear_sampling",
+        ),
+    ),
+    *_faults(
+        "network",
+        "er_jax/models/layers.py",
+        _Change(
+            "running statistics that hardly move",
+            "BATCH_NORM_MOMENTUM = 0.9",
+            "BATCH_NORM_MOMENTUM = 0.999",
+            "test_recipe.py test_models_layers.py",
+        ),
+    ),
+    *_faults(
+        "training step",
+        "er_jax/training/step.py",
+        _Change(
+            "images not scaled in training",
+            'batch["image"].astype(jnp.float32) / 255',
+            'batch["image"].astype(jnp.float32)',
+            AGREEMENT,
+        ),
+        _Change("training on running statistics", "training=True,", "training=False,", AGREEMENT),
+        _Change(
+            "another depth box in training",
+            "TargetSizes.of(settings.net, settings.depth_box_m)",
+            "TargetSizes.of(settings.net, 2 * settings.depth_box_m)",
+            AGREEMENT,
+        ),
+        _Change("uphill", "old - rate * update", "old + rate * update", LEARNING),
+        _Change(
+            "each device its own statistics",
+            "batch_norm_axis=distributed.AXIS if settings.sync_batch_norm else None",
+            "batch_norm_axis=None",
+            DEVICES,
+        ),
+        _Change(
+            "each device its own gradients",
+            "gradients, metrics = distributed.mean_over_devices((gradients, metrics))",
+            "metrics = distributed.mean_over_devices(metrics)",
+            DEVICES,
+        ),
+        _Change(
+            "an update that is not finite is made",
+            'jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)',
+            "norm == norm + 0 * norm",
+            NOT_FINITE,
+        ),
+        _Change(
+            "accumulated gradients are summed",
+            "gradients = jax.tree.map(lambda x: x / parts, total)",
+            "gradients = total",
+            "test_training_step.py::test_parts_of_a_batch_give_the_gradient_of_the_whole",
+        ),
+    ),
+    *_faults(
+        "training step",
+        "er_jax/training/state.py",
+        _Change(
+            "an average that follows at once",
+            "state.ema, 1 - kept)",
+            "state.ema, kept)",
+            "test_training_step.py::test_the_moving_average_keeps_its_share",
+        ),
+    ),
+    *_faults(
+        "optimizer and schedule",
+        "er_jax/training/optimizer.py",
+        _Change(
+            "no clipping",
+            "if settings.gradient_clip:",
+            "if settings.gradient_clip < 0:",
+            "test_training_step.py::test_gradients_are_clipped_before_adam",
+        ),
+        _Change(
+            "clipped after Adam",
+            "parts.append(optax.scale_by_adam())",
+            "parts.insert(0, optax.scale_by_adam())",
+            "test_training_step.py::test_gradients_are_clipped_before_adam",
+        ),
+        _Change(
+            "the rate decays by steps, not epochs",
+            "epoch * steps_per_epoch: settings.decay_factor",
+            "epoch: settings.decay_factor",
+            "test_training_step.py::test_learning_rate_grows_with_the_batch",
+        ),
+        _Change(
+            "the rate falls as the batch grows",
+            "peak *= batch_size / settings.reference_batch_size",
+            "peak *= settings.reference_batch_size / batch_size",
+            "test_training_step.py::test_learning_rate_grows_with_the_batch",
+        ),
+        _Change(
+            "no warm-up",
+            "round(settings.warmup_epochs * steps_per_epoch)",
+            "round(settings.warmup_epochs)",
+            "test_training_step.py::test_warm_up_and_cosine",
+        ),
+    ),
+    *_faults(
+        "optimizer and schedule",
+        "configs/ih26m.py",
+        _Change(
+            "another learning rate than the paper's",
+            "config.optimizer.learning_rate = 1e-4",
+            "config.optimizer.learning_rate = 1e-3",
+            "test_recipe.py",
+        ),
+    ),
+    *_faults(
+        "validation",
+        "er_jax/training/validation.py",
+        _Change(
+            "early stopping reversed",
+            "min(scores[-patience:]) > min(scores[:-patience])",
+            "min(scores[-patience:]) < min(scores[:-patience])",
+            "test_validation.py",
+        ),
+        _Change(
+            "any improvement is enough",
+            "min(scores[:-patience]) - self._settings.improvement",
+            "min(scores[:-patience])",
+            "test_validation.py",
+        ),
+        _Change(
+            "the weights validated, not their average",
+            "state.evaluated(),",
+            "state.weights,",
+            "test_validation.py",
+        ),
+    ),
+    *_faults(
+        "validation",
+        "er_jax/training/loop.py",
+        _Change(
+            "validated on the training split",
+            "Split.of(config, config.data.validation_split)",
+            "Split.of(config, config.data.train_split)",
+            "test_run.py::test_validations_score_is_evaluations_number",
+        ),
+    ),
+    *_faults(
+        "resume",
+        "er_jax/training/loop.py",
+        _Change("the data begin again", "data.set_state(saved.data)", "data.get_state()", RESUMED),
+        _Change(
+            "validations forgotten",
+            'state, validation.history = saved.state, saved.run["validation"]',
+            "state = saved.state",
+            "test_run.py::test_a_finished_run_is_left_as_it_is",
+        ),
+    ),
+    *_faults(
+        "resume",
+        "er_jax/training/checkpoints.py",
+        _Change(
+            "the best is the worst",
+            "min(scores, key=scores.__getitem__)",
+            "max(scores, key=scores.__getitem__)",
+            "test_checkpoints.py test_run.py::test_the_best_checkpoint_is_kept_and_found",
+        ),
+        _Change(
+            "the worst is kept",
+            "reverse=True",
+            "reverse=False",
+            "test_checkpoints.py::test_the_newest_and_the_best_are_kept",
+        ),
+        _Change(
+            "training goes on from the average",
+            'trained = items.optimizer.get("trained", items.model)',
+            "trained = items.model",
+            "test_training_step.py::"
+            "test_a_checkpoint_keeps_the_averages_for_evaluation_and_the_weights_for_training",
+        ),
+    ),
+    *_faults(
+        "resume",
+        "er_jax/training/run_record.py",
+        _Change(
+            "a run goes on with another seed",
+            '*("data_dir", "mano_dir", "init_from",',
+            '*("seed", "data_dir", "mano_dir", "init_from",',
+            "test_run_record.py",
+        ),
+    ),
+    *_faults(
+        "resume",
+        "data_pipeline/loader.py",
+        _Change(
+            "a batch skipped",
+            'self._next_sample = int(state["next_sample"])',
+            'self._next_sample = int(state["next_sample"]) + self.batch_size',
+            "test_loader.py",
+        ),
+    ),
+    *_faults(
+        "loader",
+        "data_pipeline/loader.py",
+        _Change(
+            "one order for every seed",
+            "shuffle(seed=(seed + number)",
+            "shuffle(seed=number",
+            "test_loaders.py",
+        ),
+        _Change(
+            "all hosts read the same",
+            "self._places[self._next_sample + index :: count]",
+            "self._places[self._next_sample :: count]",
+            "test_loader.py",
+        ),
+        _Change(
+            "padding counts",
+            "min(position, self.length - 1), position < self.length)",
+            "min(position, self.length - 1))",
+            "test_loader.py",
+        ),
+        _Change(
+            "evaluation is augmented",
+            "PrepareSample((source,), NO_AUGMENTATION,",
+            "PrepareSample((source,), AugmentationRange(),",
+            "test_loaders.py",
+        ),
+    ),
+    *_faults(
+        "loader",
+        "data_pipeline/images.py",
+        _Change(
+            "blue for red",
+            'simplejpeg.decode_jpeg(data, colorspace="RGB")',
+            'simplejpeg.decode_jpeg(data, colorspace="BGR")',
+            "test_prediction_crop.py",
+        ),
+    ),
+    *_faults(
+        "evaluation",
+        "er_jax/evaluation/evaluate.py",
+        _Change(
+            "images not scaled in evaluation",
+            "net(image.astype(jnp.float32) / 255, hands)",
+            "net(image.astype(jnp.float32), hands)",
+            AGREEMENT,
+        ),
+        _Change(
+            "another depth box in evaluation",
+            "TargetSizes.of(net_config, depth_box_m)",
+            "TargetSizes.of(net_config, 2 * depth_box_m)",
+            AGREEMENT,
+        ),
+        _Change(
+            "evaluation by the batch's statistics",
+            "network_structure(net_config, training=False)",
+            "network_structure(net_config, training=True)",
+            AGREEMENT,
+        ),
+    ),
+    *_faults(
+        "evaluation",
+        "er_jax/evaluation/bootstrap.py",
+        _Change(
+            "differences the wrong way round",
+            "_interval(score - scores[0], known)",
+            "_interval(scores[0] - score, known)",
+            "test_report.py",
+        ),
+    ),
+    *_faults(
+        "prediction's crop",
+        "er_jax/inference/pipeline.py",
+        _Change(
+            "a square that leaves the box's centre",
+            "np.array([x + (width - side) / 2, y + (height - side) / 2, side, side])",
+            "np.array([x, y, side, side])",
+            "test_prediction_crop.py",
+        ),
+        _Change(
+            "the crop's scale upside down",
+            "/ crop.scale",
+            "* crop.scale",
+            "test_prediction_crop.py",
+        ),
+        _Change(
+            "the wrist left in the crop",
+            "wrist_px=crop.to_image(wrist_crop)",
+            "wrist_px=wrist_crop",
+            "test_prediction_crop.py",
+        ),
+    ),
+    *_faults(
+        "prediction's crop",
+        "data_pipeline/augmentation.py",
+        _Change(
+            "the way back by the transposed matrix",
+            "inverse[:, :2].T",
+            "inverse[:, :2]",
+            "test_prediction_crop.py",
+        ),
+    ),
+    *_faults(
+        "prediction's crop",
+        "er_jax/inference/reconstructor.py",
+        _Change(
+            "bytes not scaled",
+            "images.astype(jnp.float32) / 255 if images.dtype",
+            "images.astype(jnp.float32) if images.dtype",
+            "test_prediction_crop.py",
+        ),
+        _Change(
+            "batch norms folded by the variance",
+            "weight / np.sqrt(var + BATCH_NORM_EPSILON)",
+            "weight / (var + BATCH_NORM_EPSILON)",
+            "test_models_inference.py::test_every_batch_norm_is_folded",
+        ),
+    ),
+    *_faults(
+        "cameras and overlays",
+        "er_jax/rendering/cameras.py",
+        _Change(
+            "the principal point's sign",
+            "np.asarray(self.focal_px) + np.asarray(self.princpt_px)",
+            "np.asarray(self.focal_px) - np.asarray(self.princpt_px)",
+            "test_overlays.py",
+        ),
+    ),
+    *_faults(
+        "cameras and overlays",
+        "er_jax/rendering/overlays.py",
+        _Change(
+            "the farther hand in front",
+            "np.array([0.0, rel_depth_m * np.mean(scale_px)])",
+            "np.array([rel_depth_m * np.mean(scale_px), 0.0])",
+            "test_overlays.py",
+        ),
+        _Change(
+            "seen from the camera's left",
+            "angle = np.deg2rad(degrees)",
+            "angle = -np.deg2rad(degrees)",
+            "test_overlays.py",
+        ),
+        _Change(
+            "hollow joints are the seen ones",
+            "if seen is None or seen[joint] else 1",
+            "if seen is None or not seen[joint] else 1",
+            "test_overlays.py",
+        ),
+    ),
+]
