@@ -12,7 +12,7 @@ import simplejpeg
 
 from data_pipeline.synthetic import SPLITS, Settings, dataset, write_dataset
 from data_pipeline.synthetic.__main__ import main
-from data_pipeline.synthetic.image import draw_view
+from data_pipeline.synthetic.picture import draw_view
 from data_pipeline.synthetic.recording import SIZE_PX, Recording, hand_surfaces, record
 from er_jax.mano import HAND21, HANDS, INTERHAND21, joint_order, load_hands, mano_forward
 from er_jax.utils.errors import DataError

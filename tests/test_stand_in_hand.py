@@ -23,7 +23,7 @@ from er_jax.mano import stand_in
 from er_jax.mano.files import check_hand
 from er_jax.mano.stand_in import stand_in_arrays
 from tools.stand_in_hand import __main__ as generator
-from tools.stand_in_hand import image
+from tools.stand_in_hand import picture
 from tools.stand_in_hand.deformation import SHAPE_NAMES
 
 PARENTS = (-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 0, 10, 11, 0, 13, 14)
@@ -476,10 +476,10 @@ def test_gestures_touch_but_do_not_overlap():
 
 
 def test_the_image_shows_a_hand_from_every_side(tmp_path):
-    image.main([str(tmp_path / "hand.png")])
+    picture.main([str(tmp_path / "hand.png")])
     drawn = cv2.imread(str(tmp_path / "hand.png"))
-    cell_px = image.WIDTH_PX // len(image.POSES)
-    for column, name in enumerate(image.POSES):
+    cell_px = picture.WIDTH_PX // len(picture.POSES)
+    for column, name in enumerate(picture.POSES):
         for row in range(4):
             cell = drawn[28 + row * cell_px :, column * cell_px :][:cell_px, :cell_px]
             hand = (cell < 250).any(axis=-1)

@@ -89,3 +89,13 @@ def test_a_program_gets_the_memory_of_its_last_call_again():
     assert float(faults) < PAGES / 4
     (faults,) = printed_by(MEMORY, MALLOC_PERTURB_="0")  # the user's own choice
     assert float(faults) > PAGES / 2
+
+
+@pytest.mark.parametrize(("on_a_cpu", "asked"), [(True, False), (True, True), (False, False)])
+def test_accelerators_keep_their_programs(monkeypatch, tmp_path, on_a_cpu, asked):
+    folders = []
+    monkeypatch.setattr(logs, "prepare_cpu", folders.append)
+    monkeypatch.setattr(logs, "cpu_is_the_backend", lambda: on_a_cpu)
+    monkeypatch.setattr(logs, "log_to", lambda file: None)
+    logs.prepare(tmp_path, cache_compilation=asked)
+    assert folders == [tmp_path / "compiled" if asked or not on_a_cpu else None]

@@ -7,12 +7,17 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from er_jax.utils import distributed, progress
-from er_jax.utils.xla_cpu import prepare_cpu
+from er_jax.utils.xla_cpu import cpu_is_the_backend, prepare_cpu
 
 
 def prepare(workdir: Path, *, cache_compilation: bool = False) -> None:
-    """Makes a run's folder, has the log kept there, and prepares the CPU (see `prepare_cpu`)."""
-    prepare_cpu(workdir / "compiled" if cache_compilation else None)
+    """Makes a run's folder, has the log kept there, and prepares the CPU (see `prepare_cpu`).
+
+    Where an accelerator may compute, compiled programs are always kept in the folder: compiling for
+    it, and choosing its kernels by trial, takes minutes at every start.
+    """
+    keep = cache_compilation or not cpu_is_the_backend()
+    prepare_cpu(workdir / "compiled" if keep else None)
     workdir.mkdir(parents=True, exist_ok=True)
     log_to(workdir / "log.txt")
 
