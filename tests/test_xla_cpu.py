@@ -7,12 +7,14 @@ import sys
 
 import pytest
 
+from er_jax.commands import logs
+
 FLAGS = """
+{before}
 import os
 from er_jax.utils import xla_cpu
 xla_cpu.PLAIN_REDUCTIONS["xla_cpu_flag_that_nobody_has"] = "true"
 xla_cpu.metadata.version = lambda name: "0.11.0"
-{before}
 xla_cpu.avoid_wrong_reductions()
 print(os.environ.get("XLA_FLAGS", "none"))
 {compute}
