@@ -20,7 +20,7 @@ test: $(VENV)/test.ready
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses=2 --dist=loadfile
 
 test-slow: $(VENV)/test.ready
 	$(RUN) -m pytest -m slow

@@ -19,8 +19,13 @@ jax.config.update("jax_disable_most_optimizations", True)
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Programs that several tests compile are compiled once; `ER_JAX_TEST_CACHE` keeps them."""
-    kept = os.environ.get("ER_JAX_TEST_CACHE")
-    folder = Path(kept) if kept else tmp_path_factory.mktemp("compiled")
+    if kept := os.environ.get("ER_JAX_TEST_CACHE"):
+        folder = Path(kept)
+    elif "PYTEST_XDIST_WORKER" in os.environ:  # shared with the other workers
+        folder = tmp_path_factory.getbasetemp().parent / "compiled"
+        folder.mkdir(exist_ok=True)
+    else:
+        folder = tmp_path_factory.mktemp("compiled")
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
     return folder
