@@ -1,6 +1,9 @@
 """From which checkpoints a run may go on: another code may, another rate at each step may not."""
 
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -105,7 +108,6 @@ def test_scores_of_another_metric_are_refused_where_there_are_any():
 
 def test_an_environment_inside_another_repository_has_no_commit(tmp_path, monkeypatch):
     """There `git describe` would tell that repository's commit."""
-    import subprocess
 
     def git(*arguments):
         identity = ("-c", "user.name=n", "-c", "user.email=e")
@@ -124,3 +126,23 @@ def test_an_environment_inside_another_repository_has_no_commit(tmp_path, monkey
     assert provenance.code_version()["commit"] is None
     git("add", "venv")
     assert provenance.code_version()["commit"] is not None
+
+
+def test_hands_are_the_same_whatever_blas_computes():
+    """Their identity is of files: a run goes on, and results compare, on other machines."""
+    program = (
+        "import numpy as np; from er_jax.mano import hand_model_identity, load_hands;"
+        "print(hand_model_identity(load_hands())['hand_model_sha256'])"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env=os.environ | {"OPENBLAS_CORETYPE": kernel},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for kernel in ("Prescott", "Haswell")
+    }
+    assert len(found) == 1
+    assert len(found.pop().strip()) == 64

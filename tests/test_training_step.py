@@ -241,3 +241,18 @@ def test_a_batch_that_does_not_divide():
     distributed.check_batch_size(12, parts=4)
     with pytest.raises(ValueError, match=r"batch_size=10 .* in 4 parts each: use 8 or 12"):
         distributed.check_batch_size(10, parts=4)
+
+
+def test_weights_that_are_not_trained_stay_to_the_last_bit(tiny_config):
+    """Beside running statistics, which are averaged over devices and in time."""
+    config = tiny_config
+    config.model.frozen = (r"backbone\.layer1\.",)
+    config.sync_batch_norm = False
+    config.optimizer.ema_decay = 0.7
+    batches = [next(train_loader(config))] * 3
+    states, _ = steps_of(config, batches, optax.identity(), optax.constant_schedule(1e-2))
+    first, last = states[0].batch_stats["backbone"], states[-1].batch_stats["backbone"]
+    for now in (last, states[-1].ema[1]["backbone"]):
+        kernels = [tree["layer1"][0]["conv1"]["kernel"] for tree in (first, now)]
+        np.testing.assert_array_equal(*kernels)
+        assert not np.array_equal(first["bn1"]["mean"], now["bn1"]["mean"])

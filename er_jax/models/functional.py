@@ -8,6 +8,7 @@ from flax import nnx
 
 from er_jax.models.config import ERConfig
 from er_jax.models.er import ERNet
+from er_jax.models.freezing import Frozen
 
 Tree = Any
 
@@ -25,6 +26,16 @@ def weights_of(net: ERNet) -> NetworkWeights:
     """The weights of a network."""
     return NetworkWeights(
         nnx.to_pure_dict(nnx.state(net, nnx.Param)), nnx.to_pure_dict(nnx.state(net, nnx.BatchStat))
+    )
+
+
+def frozen_weights(config: ERConfig) -> Tree:
+    """Which of `NetworkWeights.batch_stats` are weights that are not trained: True and False."""
+    net = nnx.eval_shape(lambda: ERNet(config, rngs=nnx.Rngs(0)))
+    state = nnx.to_pure_dict(nnx.state(net, nnx.BatchStat))
+    frozen = set(nnx.to_flat_state(nnx.state(net, Frozen)).paths)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: tuple(entry.key for entry in path) in frozen, state
     )
 
 

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from er_jax.mano import HandModel
 from er_jax.models import ERConfig
-from er_jax.models.functional import network_structure
+from er_jax.models.functional import frozen_weights, network_structure
 from er_jax.supervision.losses import losses
 from er_jax.supervision.targets import Batch, TargetSizes, make_targets
 from er_jax.training.state import TrainState, moved_ema
@@ -75,6 +75,11 @@ def make_train_step(
     """
     gradients_of = accumulated(make_gradient_function(settings), settings.accumulation)
     decay = settings.ema_decay
+    frozen = frozen_weights(settings.net)
+
+    def keep_frozen(batch_stats: Tree, old: Tree) -> Tree:
+        """Weights that are not trained, to the last bit: a mean of equal numbers may round."""
+        return jax.tree.map(lambda kept, new, x: x if kept else new, frozen, batch_stats, old)
 
     def train_step(state: TrainState, hands: HandModel, batch: Batch):
         key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
@@ -85,10 +90,14 @@ def make_train_step(
         gradients, metrics = distributed.mean_over_devices((gradients, metrics))
         if not settings.sync_batch_norm:
             batch_stats = distributed.mean_over_devices(batch_stats)
+        batch_stats = keep_frozen(batch_stats, state.batch_stats)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         rate = learning_rate(state.step)
         params = jax.tree.map(lambda old, update: old - rate * update, state.params, updates)
-        ema = moved_ema(state, params, batch_stats, decay) if decay else ()
+        ema: Tree = ()
+        if decay:
+            moved, statistics = moved_ema(state, params, batch_stats, decay)
+            ema = moved, keep_frozen(statistics, batch_stats)
 
         norm = optax.tree.norm(gradients)
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
