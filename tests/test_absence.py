@@ -70,6 +70,7 @@ def value(results: dict, path: str) -> float | None:
     return results["network"][protocol][metric][subset]["value"]
 
 
+@pytest.mark.slow
 def test_joints_without_fits(raw_dir, tmp_path, caplog):
     config = edited(raw_dir, tmp_path, without_fits)
     metric, results = train_and_evaluate(config, tmp_path / "run")

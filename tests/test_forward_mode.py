@@ -16,11 +16,12 @@ FIELDS = ("vertices", "joints", "rel_trans", "joint_img", "joint_proj", "betas",
 STEP = 1e-6
 
 
+@pytest.mark.slow  # a minute of compilation
 @pytest.mark.parametrize(
     "backbone",
     [
         {"backbone": "resnet18", "backbone_width": 8},
-        pytest.param({"backbone": "tinyvit5m"}, marks=pytest.mark.slow),
+        {"backbone": "tinyvit5m"},
     ],
     ids=["resnet", "tinyvit"],
 )

@@ -176,6 +176,7 @@ def test_pose_from_components(hands):
     np.testing.assert_allclose(pose, np.concatenate([root, expected], -1), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_large_batches_agree_with_small_ones(hands):
     """No sample, nor its gradient, depends on those beside it, and forward mode says the same."""
     betas, pose, transl = (x.astype(np.float32) for x in parameters(500))

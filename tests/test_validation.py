@@ -59,7 +59,7 @@ def test_the_average_of_the_weights_is_validated(monkeypatch):
     monkeypatch.setattr(module, "evaluate", stop)
     made = validation([])
     made._settings.images = 0
-    for name in ("_step", "_replicated_hands", "_split", "_stop"):
+    for name in ("_step", "_replicated_hands", "_split", "_stop", "_watchdog"):
         setattr(made, name, None)
     for average, wanted in (((), 1.0), ((jnp.float32(2), jnp.float32(0)), 2.0)):
         state = TrainState(jnp.array(10), jnp.float32(1), jnp.float32(0), (), average)

@@ -17,12 +17,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from pooled_network import Pooled
 
 data_dir, network, precision, counts, output, *others = sys.argv[1:]
 if precision == "float64":
     jax.config.update("jax_enable_x64", True)
     jnp.float32 = jnp.float64  # type: ignore[misc]  # the project computes in jnp.float32
+
+from pooled_network import Pooled  # noqa: E402
 
 from er_jax.configs.tiny import get_config  # noqa: E402
 from er_jax.mano import load_hands  # noqa: E402
