@@ -377,17 +377,20 @@ def test_nothing_stays_behind_of_a_killed_process(built, tmp_path, victim):
     reader = subprocess.Popen(
         [sys.executable, "-c", _EPOCH, *arguments], cwd=REPOSITORY, stderr=subprocess.DEVNULL
     )
-    while reader.poll() is None and not place.exists():
-        time.sleep(0.01)
-    started = descendants(reader.pid)
-    assert len(started) >= 2
-    assert shared_memory() == names_before
-    # The last of the tree: the server and the tracker of Python were started before the workers.
-    os.kill(reader.pid if victim == "reader" else max(started), signal.SIGKILL)
-    assert reader.wait() == (-signal.SIGKILL if victim == "reader" else 1)
-    while any(is_alive(pid) for pid in started):
-        time.sleep(0.01)
-    assert shared_memory() == names_before
+    try:
+        while reader.poll() is None and not place.exists():
+            time.sleep(0.01)
+        started = descendants(reader.pid)
+        assert len(started) >= 2
+        assert shared_memory() == names_before
+        # The last of the tree: the server and the tracker of Python were started before the workers.
+        os.kill(reader.pid if victim == "reader" else max(started), signal.SIGKILL)
+        assert reader.wait() == (-signal.SIGKILL if victim == "reader" else 1)
+        while any(is_alive(pid) for pid in started):
+            time.sleep(0.01)
+        assert shared_memory() == names_before
+    finally:
+        reader.kill()  # it would read for ever
 
 
 def test_the_image_of_a_batch_stays_while_anything_refers_to_it(built):
