@@ -383,7 +383,7 @@ def test_nothing_stays_behind_of_a_killed_process(built, tmp_path, victim):
         started = descendants(reader.pid)
         assert len(started) >= 2
         assert shared_memory() == names_before
-        # The last of the tree: the server and the tracker of Python were started before the workers.
+        # The last of the tree: Python starts its server and tracker before the workers.
         os.kill(reader.pid if victim == "reader" else max(started), signal.SIGKILL)
         assert reader.wait() == (-signal.SIGKILL if victim == "reader" else 1)
         while any(is_alive(pid) for pid in started):
