@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from er_jax.configs.demo import get_config
 from er_jax.mano import load_hands
 from er_jax.models import ERConfig
-from er_jax.supervision.loaders import train_loader
+from er_jax.supervision.loaders import shard_for_training, train_loader
 from er_jax.training.loop import steps_in_epoch
 from er_jax.training.optimizer import make_optimizer
 from er_jax.training.state import create_state
@@ -64,7 +64,7 @@ def training_losses(config: ConfigDict, steps: int) -> list[float]:
     losses = []
     with progress_bar(f"Training in {config.model.precision}", steps, "steps") as bar:
         for batch in islice(data, steps):
-            state, metrics = step(state, hands, distributed.shard(batch))
+            state, metrics = step(state, hands, shard_for_training(batch))
             losses.append(metrics["loss"])
             bar.advance()
     return [float(distributed.first_replica(loss)) for loss in losses]

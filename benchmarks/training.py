@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from er_jax.configs.demo import get_config
 from er_jax.mano import load_hands
 from er_jax.models import ERConfig
-from er_jax.supervision.loaders import steps_in_epoch, train_loader
+from er_jax.supervision.loaders import shard_for_training, steps_in_epoch, train_loader
 from er_jax.training.loop import train
 from er_jax.training.optimizer import make_optimizer
 from er_jax.training.state import create_state
@@ -63,7 +63,7 @@ def bare_step_ms(config: ConfigDict) -> float:
     step = make_train_step(StepSettings.of(config), optimizer, learning_rate)
     state = create_state(ERConfig.from_dict(config.model), optimizer, config.seed)
     state, hands = distributed.replicate((state, load_hands(None)))
-    batch = distributed.shard(next(loader))
+    batch = shard_for_training(next(loader))
     loader.close()
     state, _ = jax.block_until_ready(step(state, hands, batch))
     started = time.perf_counter()

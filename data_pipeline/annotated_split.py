@@ -12,7 +12,7 @@ from data_pipeline.augmentation import Augmentation, image_to_crop
 from data_pipeline.datasets import RecordSource, find_dataset
 from data_pipeline.images import decode_image
 from data_pipeline.records import ANNOTATIONS, BOX_SOURCES, RecordTable
-from data_pipeline.samples import ANNOTATION_FIELDS
+from data_pipeline.samples import ANNOTATION_FIELDS, as_numbers
 
 Sample = dict[str, Any]
 """A record's numeric fields as numpy arrays, one sample or a batch."""
@@ -84,7 +84,9 @@ class AnnotatedSplit:
         """The `ANNOTATION_FIELDS` of some records on a leading axis, unvaried."""
         columns = self._table.columns
         sample = {
-            name: _numeric(columns[name][indices]) for name in ANNOTATION_FIELDS if name in columns
+            name: as_numbers(columns[name][indices])
+            for name in ANNOTATION_FIELDS
+            if name in columns
         }
         plain = Augmentation()
         widths = sample["image_size_px"][:, 0].tolist()
@@ -126,9 +128,3 @@ class Labels:
     sequence: np.ndarray
     """`capture/seq_name`."""
     box_source: np.ndarray
-
-
-def _numeric(values: np.ndarray) -> np.ndarray:
-    """int32, float32 or bool, as the loader has them."""
-    values = np.asarray(values)
-    return values.astype(np.int32) if values.dtype.kind in "iu" else values

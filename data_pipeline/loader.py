@@ -41,7 +41,7 @@ Batch = dict[str, Any]
 """A sample's fields as numpy arrays with a leading batch axis:
 
 `image` (S, S, 3) uint8, the RGB crop, which cannot be written to where worker processes made it;
-the `ANNOTATION_FIELDS` of the record (`data_pipeline.records`) unchanged; `img2bb` (2, 3), from
+the `ANNOTATION_FIELDS` of the record (`data_pipeline.samples`) unchanged; `img2bb` (2, 3), from
 pixels of the image (mirrored if flipped) to pixels of the crop; `augmentation` (3): scale, rotation
 in degrees, flip; `sample_mask`, False where an evaluation batch is filled up.
 """

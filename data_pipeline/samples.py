@@ -93,7 +93,7 @@ def prepare_sample(
     """One sample (see `Batch`) without its mask, from a record and how it is to be varied."""
     image = decode_image(record["image"])
     cropped = Crop.of(image, record["bbox_px"], input_size, augmentation)
-    sample = {name: _numeric(record[name]) for name in ANNOTATION_FIELDS if name in record}
+    sample = {name: as_numbers(record[name]) for name in ANNOTATION_FIELDS if name in record}
     return sample | {
         "img2bb": cropped.affine.astype(np.float32),
         "augmentation": augmentation.as_array(),
@@ -106,7 +106,7 @@ def stack_samples(samples: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.n
     return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
 
 
-def _numeric(value: Any) -> np.ndarray:
-    """int32, float32 or bool."""
+def as_numbers(value: Any) -> np.ndarray:
+    """A field, of one record or of many, as the device takes it: int32, float32 or bool."""
     array = np.asarray(value)
-    return array.astype(np.int32) if array.dtype == np.int64 else array
+    return array.astype(np.int32) if array.dtype.kind in "iu" else array

@@ -24,9 +24,9 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from er_jax.utils.config_flags import parse_flags
-from er_jax.utils.errors import ConfigError
+from er_jax.utils.errors import EXIT_STOPPED, ConfigError
 
-# Worker processes import this module anew: what needs JAX is imported where a command begins.
+# What needs JAX is imported where a command begins: a mistyped flag is told without waiting for it.
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "the run's config", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run: checkpoints, logs, results")
@@ -78,7 +78,7 @@ def main(argv: list[str]) -> None:
 
 
 def run(argv: list[str]) -> None:
-    from er_jax.commands import check, describe, evaluate, exit_codes, export, logs, predict, train
+    from er_jax.commands import check, describe, evaluate, export, logs, predict, train
     from er_jax.utils import distributed
 
     config = CONFIG.value
@@ -102,7 +102,7 @@ def run(argv: list[str]) -> None:
                 config, workdir, (first_step, last_step), allow_changes=ALLOW_CHANGES.value
             )
             if not outcome.finished:
-                sys.exit(exit_codes.EXIT_STOPPED)
+                sys.exit(EXIT_STOPPED)
         case "eval":
             file = Path(PREDICTIONS.value) if PREDICTIONS.value else None
             evaluate.run_evaluation(

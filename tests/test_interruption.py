@@ -12,9 +12,9 @@ import jax
 import numpy as np
 import pytest
 
-from er_jax.commands.exit_codes import EXIT_STOPPED
 from er_jax.training.load import load_trained
 from er_jax.training.metric_log import read_metric_log
+from er_jax.utils.errors import EXIT_STOPPED
 
 INTERRUPTIONS = 10
 EPOCHS = 12  # of 6 steps: more than ten interruptions are likely to see

@@ -14,10 +14,9 @@ import jax
 import numpy as np
 import pytest
 
-from er_jax.commands.exit_codes import EXIT_STOPPED
 from er_jax.training.load import load_trained
 from er_jax.training.metric_log import read_metric_log
-from er_jax.utils.watchdog import EXIT_STUCK
+from er_jax.utils.errors import EXIT_STOPPED
 
 
 def free_port() -> int:
@@ -128,7 +127,7 @@ def test_a_process_that_is_stuck_ends_the_run(tmp_path, tiny_config, compilation
     two[1].send_signal(signal.SIGSTOP)
     stopped_at = time.monotonic()
     try:
-        assert two[0].wait(timeout=90) == EXIT_STUCK, output.read_text()
+        assert two[0].wait(timeout=90) == EXIT_STOPPED, output.read_text()
     finally:
         for process in two:
             process.kill()

@@ -19,6 +19,16 @@ from er_jax.training.step import StepSettings, accumulated, make_train_step
 from er_jax.utils import distributed
 
 
+def optimizer_of(config, steps_per_epoch=10):
+    """The optimizer of a run and its schedule."""
+    return make_optimizer(
+        config.optimizer,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        steps_per_epoch=steps_per_epoch,
+    )
+
+
 def steps_of(config, batches, optimizer, schedule):
     """The states from before the first batch to after the last, and the metrics of each."""
     step = make_train_step(StepSettings.of(config), optimizer, schedule)
@@ -85,12 +95,7 @@ def test_dropout_follows_from_the_step(tiny_config):
 def test_an_update_that_is_not_finite_is_skipped(tiny_config):
     batches = [next(train_loader(tiny_config)) for _ in range(2)]
     batches[1]["joint_world_mm"][2, 0, 5] = np.nan
-    optimizer, schedule = make_optimizer(
-        tiny_config.optimizer,
-        epochs=tiny_config.epochs,
-        batch_size=tiny_config.batch_size,
-        steps_per_epoch=6,
-    )
+    optimizer, schedule = optimizer_of(tiny_config, 6)
     (_, before, after), metrics = steps_of(tiny_config, batches, optimizer, schedule)
     assert [int(numbers["skipped"]) for numbers in metrics] == [0, 1]
     assert np.isfinite(metrics[0]["loss"])
@@ -117,12 +122,7 @@ def test_learning_rate_grows_with_the_batch():
     config = get_config()
     config.optimizer.reference_batch_size = 2 * config.batch_size
     config.optimizer.schedule = "step"
-    _, schedule = make_optimizer(
-        config.optimizer,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        steps_per_epoch=10,
-    )
+    _, schedule = optimizer_of(config)
     peak, factor = config.optimizer.learning_rate / 2, config.optimizer.decay_factor
     rates = [float(schedule(step)) for step in (0, 149, 150, 169, 170)]
     expected = [peak, peak, peak * factor, peak * factor, peak * factor**2]
@@ -132,12 +132,7 @@ def test_learning_rate_grows_with_the_batch():
 def test_warm_up_and_cosine():
     config = get_config()
     config.optimizer.warmup_epochs = 0.5
-    _, schedule = make_optimizer(
-        config.optimizer,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        steps_per_epoch=20,
-    )
+    _, schedule = optimizer_of(config, 20)
     end = 20 * config.epochs
     rates = np.array([float(schedule(step)) for step in range(end + 1)])
     rising = np.linspace(0, config.optimizer.learning_rate, 11)
@@ -153,12 +148,7 @@ def test_first_step_of_the_optimizers(name):
     config = get_config()
     config.optimizer.name, config.optimizer.weight_decay = name, 0.1
     config.optimizer.gradient_clip = 1.0
-    optimizer, _ = make_optimizer(
-        config.optimizer,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        steps_per_epoch=10,
-    )
+    optimizer, _ = optimizer_of(config)
     params = dict.fromkeys(("kernel", "bias", "scale", "position"), jnp.array([2.0, -4.0]))
     params = {"layer": params}
     gradients = jax.tree.map(lambda x: x * jnp.array([150.0, 100.0]), params)
@@ -172,12 +162,7 @@ def test_gradients_are_clipped_before_adam():
     """Adam of the clipped gradients, written out: a short gradient after a long one tells."""
     config = get_config()
     config.optimizer.gradient_clip = 2.0
-    optimizer, _ = make_optimizer(
-        config.optimizer,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        steps_per_epoch=10,
-    )
+    optimizer, _ = optimizer_of(config)
     params = {"a": jnp.zeros(2), "b": jnp.zeros(1)}
     state = optimizer.init(params)
     mean, square = np.zeros(3), np.zeros(3)
@@ -197,9 +182,7 @@ def test_clipping_bounds_the_norm_of_an_update(monkeypatch):
     config = get_config()
     for limit, gradient, norm in ((2.0, 50.0, 2.0), (2.0, 1.5, 1.5), (0.0, 50.0, 50.0)):
         config.optimizer.gradient_clip = limit
-        optimizer, _ = make_optimizer(
-            config.optimizer, epochs=1, batch_size=config.batch_size, steps_per_epoch=10
-        )
+        optimizer, _ = optimizer_of(config)
         params = {"a": jnp.zeros(2), "b": jnp.zeros(1)}
         tree = {"a": gradient * jnp.array([0.6, 0.0]), "b": gradient * jnp.array([-0.8])}
         updates, _ = optimizer.update(tree, optimizer.init(params), params)

@@ -21,7 +21,7 @@ from ml_collections import ConfigDict, config_flags
 from rich.console import Console
 
 from data_pipeline.annotated_split import AnnotatedSplit
-from er_jax.commands.exit_codes import EXIT_STOPPED, exit_with_message
+from er_jax.commands.exit_codes import exit_with_message
 from er_jax.commands.logs import prepare
 from er_jax.commands.train import run_training
 from er_jax.evaluation.mean_pose import MEAN_HANDS, baselines
@@ -34,7 +34,7 @@ from er_jax.supervision.loaders import Split
 from er_jax.training.load import load_trained
 from er_jax.training.run_record import run_record
 from er_jax.utils.config_flags import parse_flags
-from er_jax.utils.errors import ConfigError
+from er_jax.utils.errors import EXIT_STOPPED, ConfigError
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "what to vary", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the runs and of their table")

@@ -18,7 +18,7 @@ from er_jax.commands.logs import quieten_libraries
 from er_jax.evaluation.evaluate import make_evaluation_step, make_prediction_function
 from er_jax.mano import load_hands
 from er_jax.models import ERConfig
-from er_jax.supervision.loaders import Split, steps_in_epoch, train_loader
+from er_jax.supervision.loaders import Split, shard_for_training, steps_in_epoch, train_loader
 from er_jax.training.optimizer import make_optimizer
 from er_jax.training.state import create_state
 from er_jax.training.step import StepSettings, make_train_step
@@ -64,7 +64,7 @@ def run_check(config: ConfigDict) -> None:
         start = time.perf_counter()
         compiled = program.function.lower(*program.arguments).compile()
         seconds = time.perf_counter() - start
-        memory, cost = compiled.memory_analysis(), _cost(compiled)
+        memory, cost = compiled.memory_analysis(), compiled.cost_analysis() or {}
         # Arrays whose memory the results take over are counted once.
         size = memory.argument_size_in_bytes + memory.output_size_in_bytes
         size += memory.temp_size_in_bytes - memory.alias_size_in_bytes
@@ -103,11 +103,9 @@ def _programs(config: ConfigDict) -> Iterator[Program]:
     batch = next(data)
     steps = steps_in_epoch(data)
     data.close()
-    splits = {
-        name: Split.of(config, config.data[f"{name}_split"]) for name in ("validation", "test")
-    }
-    validation_metric(config.validation.metric, splits["validation"], hands)
-    test_batch = next(iter(splits["test"]))
+    validation_split = Split.of(config, config.data.validation_split)
+    validation_metric(config.validation.metric, validation_split, hands)
+    test_batch = next(iter(Split.of(config, config.data.test_split)))
 
     optimizer, rate = make_optimizer(
         config.optimizer, epochs=config.epochs, batch_size=config.batch_size, steps_per_epoch=steps
@@ -116,17 +114,16 @@ def _programs(config: ConfigDict) -> Iterator[Program]:
     state = jax.eval_shape(
         lambda: create_state(net_config, optimizer, config.seed, with_ema=with_ema)
     )
-    weights = state.evaluated()
-    replicated, sharded = _on_devices(hands), distributed.shard
+    weights, hands = _on_devices(state.evaluated()), _on_devices(hands)
     step = make_train_step(StepSettings.of(config), optimizer, rate)
-    yield Program("training step", step, (_on_devices(state), replicated, sharded(batch)))
+    yield Program("training step", step, (_on_devices(state), hands, shard_for_training(batch)))
     evaluation = make_evaluation_step(net_config, config.depth_box_m, f_scores=False)
-    on_devices = _on_devices(weights)
-    yield Program("evaluation step", evaluation, (on_devices, replicated, {}, sharded(test_batch)))
+    test_batch = distributed.shard(test_batch)
+    yield Program("evaluation step", evaluation, (weights, hands, {}, test_batch))
     predict = distributed.data_parallel(make_prediction_function(net_config))
     side = config.model.input_size
     images = jax.ShapeDtypeStruct((distributed.local_count(), 1, side, side, 3), jnp.uint8)
-    yield Program("prediction of 1", predict, (on_devices, replicated, images))
+    yield Program("prediction of 1", predict, (weights, hands, images))
 
 
 def _on_devices(tree: Any) -> Any:
@@ -167,11 +164,6 @@ def _slipped_in(text: str) -> list[str]:
     if "callback" in text:
         problems.append("calls of the host")
     return problems
-
-
-def _cost(compiled: Any) -> dict[str, float]:
-    cost = compiled.cost_analysis()
-    return (cost[0] if isinstance(cost, list) else cost) or {}
 
 
 def _size(count: float) -> str:

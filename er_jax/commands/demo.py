@@ -14,11 +14,12 @@ from rich.console import Console
 from rich.panel import Panel
 
 from er_jax.commands.evaluate import run_evaluation
-from er_jax.commands.exit_codes import EXIT_STOPPED, exit_with_message
+from er_jax.commands.exit_codes import exit_with_message
 from er_jax.commands.logs import prepare
 from er_jax.commands.predict import run_prediction
 from er_jax.commands.train import run_training
 from er_jax.configs.demo import get_config
+from er_jax.utils.errors import EXIT_STOPPED
 
 PICTURES = 6
 

@@ -10,8 +10,6 @@ import jax
 
 from er_jax.utils.errors import UserError
 
-EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: a signal stopped it, the same command goes on
-
 
 @contextmanager
 def exit_with_message() -> Iterator[None]:

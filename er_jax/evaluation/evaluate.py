@@ -1,5 +1,6 @@
 """One walk over a split: the errors of every sample, of all that is evaluated on it."""
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -166,16 +167,12 @@ def evaluate(
 
 
 def _one_behind(items: Iterable[Item]) -> Iterator[Item]:
-    """Yields each item once the next one is there.
+    """Gives each item once the next one is there.
 
     So the next step is enqueued, and its batch loaded, while the devices compute this one's.
     """
-    waiting: list[Item] = []
-    for item in items:
-        waiting.append(item)
-        if len(waiting) > 1:
-            yield waiting.pop(0)
-    yield from waiting
+    with_end: Iterator[Any] = itertools.chain(items, [None])
+    return (item for item, _ in itertools.pairwise(with_end))
 
 
 def collect_by_name(batches: Iterable[Mapping[str, SampleErrors]]) -> dict[str, SampleErrors]:

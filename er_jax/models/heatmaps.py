@@ -54,10 +54,11 @@ def spatial_softmax(logits: Float[Array, "*batch S S J D"]) -> Float[Array, "*ba
 
 def expected_cell(probabilities: Float[Array, "*batch S S J D"]) -> Float[Array, "*batch J 3"]:
     """Soft-argmax (Sun et al., "Integral Human Pose Regression", 2018): (x, y, z) in cells."""
+    by_joint = jnp.moveaxis(probabilities, -2, -4)
 
     def mean(others: tuple[int, int]) -> Array:
         """The mean of the axis that is left; a sum and no product, whose operands GPUs round."""
-        marginal = jnp.moveaxis(probabilities, -2, -4).sum(axis=others)
+        marginal = by_joint.sum(axis=others)
         return (marginal * jnp.arange(marginal.shape[-1])).sum(axis=-1)
 
     x, y, z = mean((-3, -1)), mean((-2, -1)), mean((-3, -2))

@@ -72,8 +72,9 @@ class Regressor(Linear):
     """A linear layer of lengths, angles or coordinates, which bfloat16 or TF32 would round."""
 
     def __init__(self, in_features: int, out_features: int, *, rngs: nnx.Rngs):
-        exact = {"dtype": jnp.float32, "precision": Precision.HIGHEST}
-        super().__init__(in_features, out_features, **exact, rngs=rngs)
+        super().__init__(
+            in_features, out_features, dtype=jnp.float32, precision=Precision.HIGHEST, rngs=rngs
+        )
 
 
 class Convolution(nnx.Module):

@@ -48,7 +48,7 @@ def with_initial_weights(
 def _read(path: Path) -> tuple[Path, dict[str, np.ndarray]]:
     """Weights by name: of a run's best checkpoint, or of the checkpoint or file at the path."""
     if path.suffix == ".safetensors":
-        return path, read_weights(path)[0]
+        return path, read_weights(path)
     folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path.parent
     if folder == path.parent and not (path.is_dir() and path.name.isdigit()):
         raise NotFoundError(

@@ -11,7 +11,7 @@ from er_jax.evaluation.network import TrainedNetwork
 from er_jax.mano import HandModel
 from er_jax.models import ERConfig, ERNet
 from er_jax.models.functional import NetworkWeights, create_weights, network_of, weights_of
-from er_jax.models.weights.import_export import import_network, read_weights
+from er_jax.models.weights.import_export import import_network, read_record
 from er_jax.training.checkpoints import Checkpoints
 from er_jax.training.run_record import check_same_network, warn_of_other_hands
 from er_jax.utils import distributed
@@ -68,7 +68,7 @@ def _from_file(
     like: NetworkWeights,
     hands: HandModel | None,
 ) -> TrainedNetwork:
-    _, record = read_weights(file)
+    record = read_record(file)
     check_same_network(record, config, file)
     if hands is not None:
         warn_of_other_hands(record, hands, file)

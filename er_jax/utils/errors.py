@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: it was ended, and the same command goes on
+
 
 class UserError(Exception):
     """Something is wrong that the user can mend; a command ends with its message and exit code."""

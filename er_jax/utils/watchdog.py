@@ -13,7 +13,8 @@ from typing import Any, Self
 import jax
 from jax._src import distributed as jax_distributed  # has no public name
 
-EXIT_STUCK = 75  # EX_TEMPFAIL of sysexits.h: the same command goes on from the newest checkpoint
+from er_jax.utils.errors import EXIT_STOPPED
+
 _FOLDER = "er_jax/watchdog/"
 
 
@@ -60,7 +61,7 @@ class Watchdog:
                     *(now - beat_at, self._limit_s, _states(client, now)),
                 )
                 logging.shutdown()
-                os._exit(EXIT_STUCK)
+                os._exit(EXIT_STOPPED)
 
 
 def _tell(client: Any, rank: int, state: str) -> None:
@@ -73,13 +74,12 @@ def _tell(client: Any, rank: int, state: str) -> None:
 def _states(client: Any, now: float) -> str:
     """What each process told last."""
     try:
-        told = dict(client.key_value_dir_get(_FOLDER))
+        told = {key.rpartition("/")[2]: s for key, s in client.key_value_dir_get(_FOLDER)}
     except Exception:  # see `_tell`
         return "Process 0, which knows of the others, does not answer"
     states = []
     for rank in range(jax.process_count()):
-        state = next((s for key, s in told.items() if key.rpartition("/")[2] == str(rank)), None)
-        if state is None:
+        if (state := told.get(str(rank))) is None:
             states.append(f"process {rank} never told a step")
             continue
         beat_at, step, told_at = state.split()

@@ -10,7 +10,8 @@ the weights belong to.
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -114,11 +115,17 @@ def import_network(net: ERNet, path: Path | str) -> None:
     Raises:
       WeightError: tensors are missing, surplus or of another shape; the network is untouched.
     """
-    _assign(net, read_weights(Path(path))[0], [], Path(path))
+    _assign(net, read_weights(Path(path)), [], Path(path))
 
 
-def read_weights(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Tensors by their dotted name, and the record beside them, of what `export_network` wrote.
+def read_weights(path: Path) -> dict[str, np.ndarray]:
+    """Tensors by their dotted name of what `export_network` wrote; errors as of `read_record`."""
+    read_record(path)
+    return dict(_read_tensors(path))
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What the weights in a file of `export_network` belong to, without reading them.
 
     Raises:
       NotFoundError: there is no such file.
@@ -126,18 +133,15 @@ def read_weights(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """
     if not path.is_file():
         raise NotFoundError(f"{path}: there is no such file; --mode=export writes er.safetensors")
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-    except safetensors.SafetensorError as error:
-        raise WeightError(f"{path} is no .safetensors file, or is cut off: {error}") from error
+    with _broken_file_told(path), safetensors.safe_open(path, framework="numpy") as file:
+        metadata = file.metadata() or {}
     if metadata.get("format") != FORMAT:
         raise WeightError(
             f"{path} has format {metadata.get('format')!r}, not {FORMAT!r}: give an er.safetensors "
             "that --mode=export of this version wrote. A pretrained backbone is for "
             "--config.model.backbone_weights."
         )
-    return dict(_read_tensors(path)), json.loads(metadata["run"])
+    return json.loads(metadata["run"])
 
 
 def named_variables(module: nnx.Module) -> dict[str, nnx.Variable]:
@@ -151,8 +155,14 @@ def named_variables(module: nnx.Module) -> dict[str, nnx.Variable]:
 def _read_tensors(path: Path) -> Mapping[str, np.ndarray]:
     if path.suffix != ".safetensors":
         return read_torch_checkpoint(path)
-    try:
+    with _broken_file_told(path):
         return safetensors.numpy.load_file(path)
+
+
+@contextmanager
+def _broken_file_told(path: Path) -> Iterator[None]:
+    try:
+        yield
     except safetensors.SafetensorError as error:
         raise WeightError(f"{path} is no .safetensors file, or is cut off: {error}") from error
 
