@@ -26,6 +26,8 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
+from er_jax.utils.cache import keep_compiled_programs
+
 # JAX is imported where it is needed: the package avoids wrong reductions when it is imported, and
 # worker processes, which import the package too, do without JAX.
 
@@ -47,10 +49,8 @@ def prepare_cpu(cache_dir: Path | None = None) -> None:
         For commands that start often and compile little: a process that loaded dozens of cached
         programs once ended in a segmentation fault (JAX 0.10.2).
     """
-    import jax
-
-    if cache_dir is not None and jax.config.values["jax_compilation_cache_dir"] is None:
-        jax.config.update("jax_compilation_cache_dir", str(cache_dir))
+    if cache_dir is not None:
+        keep_compiled_programs(cache_dir)
     avoid_wrong_reductions()
     if cpu_is_the_backend():
         _keep_freed_memory()
