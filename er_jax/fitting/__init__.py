@@ -1,0 +1,1 @@
+"""Hand models fitted to keypoints, joints and a network's reconstructions; no images, no files."""

@@ -1,0 +1,303 @@
+"""The fit: joints without a mesh, anatomical axes, the solver, hands from evidence."""
+
+import dataclasses
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from drawn_hands import FOCAL, MIDDLE, Truth, drawn
+from official_files import write_official_folder
+from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
+
+from er_jax.fitting.fit import LOWER, UPPER
+from er_jax.fitting.fitter import (
+    Fitter,
+    HandEvidence,
+    Observation,
+    PersonEvidence,
+    project,
+)
+from er_jax.fitting.levenberg_marquardt import Terms, minimize
+from er_jax.fitting.posed_joints import anatomical_angles, joint_model, posed_joints
+from er_jax.mano import HAND21, HANDS, MANO16, axis_angle_to_matrix, load_hands, mano_forward
+
+
+@cache
+def fitter() -> Fitter:
+    return Fitter(load_hands())
+
+
+def person(truth: Truth, index: int, *, sigma_px=1.0, joints=True, **changes) -> PersonEvidence:
+    hands = tuple(
+        HandEvidence(
+            HANDS[side],
+            (
+                Observation(
+                    truth.keypoints[index, column],
+                    np.full(21, sigma_px),
+                    truth.joints[index, column] - 1.0 if joints else None,
+                    np.full(21, 0.01) if joints else None,
+                ),
+            ),
+        )
+        for column, side in enumerate(truth.sides)
+    )
+    return dataclasses.replace(PersonEvidence(hands, FOCAL, MIDDLE), **changes)
+
+
+def relative_mm(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    difference = (found - found[..., :1, :]) - (truth - truth[..., :1, :])
+    return 1000 * np.linalg.norm(difference, axis=-1).mean(-1)
+
+
+# Joints and axes
+
+
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("official", [False, True])
+def test_joints_without_a_mesh_are_the_layers(side, official, tmp_path):
+    hands = load_hands(write_official_folder(tmp_path) if official else None)
+    model = joint_model(hands)
+    own = jax.tree.map(lambda x: x, model.hands(jnp.array([side])))
+    names = [
+        f.name for f in dataclasses.fields(own) if f.name not in ("joint_of_pair", "bone_of_pair")
+    ]
+    own = dataclasses.replace(own, **{name: getattr(own, name)[0] for name in names})
+    random = np.random.default_rng(side)
+    betas, pose = random.normal(size=10), random.normal(0, 0.5, 48)
+    transl = random.normal(size=3)
+    expected = mano_forward(hands.hand(HANDS[side]), betas, pose, transl).joints
+    full = (pose[3:] + np.asarray(hands.mean_pose[side])).reshape(15, 3)
+    angles = anatomical_angles(own, jnp.asarray(full))
+    wrist = axis_angle_to_matrix(jnp.asarray(pose[:3]))
+    found = posed_joints(own, jnp.asarray(betas), wrist, angles, jnp.asarray(transl))
+    np.testing.assert_allclose(found, expected, atol=5e-6)
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_flexion_goes_to_the_palm_and_the_second_angle_to_the_thumb(side):
+    """The palm's side of the flat hand is where the mean pose, gently curled, brings the tips."""
+    hands = load_hands()
+    hand = hands.hand(HANDS[side])
+    axes = np.asarray(joint_model(hands).axes[side])
+    flat = -np.asarray(hand.mean_pose)
+    still = np.asarray(mano_forward(hand, np.zeros(10), np.r_[np.zeros(3), flat]).joints)
+    curled = np.asarray(mano_forward(hand, np.zeros(10), np.zeros(48)).joints)
+    tip, thumb = HAND21.index("Middle_4"), HAND21.index("Thumb_4")
+    palm, thumbs_side = curled[tip] - still[tip], still[thumb] - still[tip]
+    for angle, way in ((0, palm), (1, thumbs_side)):
+        vectors = np.zeros((15, 3))
+        joint = MANO16[1:].index("Middle_1")
+        vectors[joint] = 0.3 * axes[joint, :, angle]
+        pose = np.r_[np.zeros(3), flat + vectors.ravel()]
+        moved = np.asarray(mano_forward(hand, np.zeros(10), pose).joints)[tip] - still[tip]
+        assert moved @ way / np.linalg.norm(moved) / np.linalg.norm(way) > 0.5
+
+
+# The solver
+
+
+def squares(residuals, outputs) -> Terms:
+    return Terms(residuals, jnp.sum(residuals**2) / 2, outputs)
+
+
+def test_linear_least_squares():
+    random = np.random.default_rng(0)
+    matrix, wanted = jnp.asarray(random.normal(size=(12, 5))), jnp.asarray(random.normal(size=12))
+    found = minimize(
+        lambda x: squares(matrix @ x - wanted, 2 * x[:3]),
+        jnp.zeros(5),
+        most_steps=12,
+        tolerance=1e-9,
+    )
+    best = np.linalg.lstsq(np.asarray(matrix), np.asarray(wanted), rcond=None)[0]
+    np.testing.assert_allclose(found.position, best, atol=1e-3)
+    np.testing.assert_allclose(found.normal, matrix.T @ matrix, rtol=1e-5)
+    np.testing.assert_allclose(found.outputs, 2 * best[:3], atol=2e-3)
+    np.testing.assert_allclose(found.output_jacobian, 2 * np.eye(3, 5), atol=1e-6)
+
+
+def test_the_solver_gets_through_a_curved_valley_and_stops():
+    """Rosenbrock's function, whose minimum is (1, 1)."""
+    valley = lambda x: squares(jnp.stack([10 * (x[1] - x[0] ** 2), 1 - x[0]]), x)  # noqa: E731
+    found = minimize(valley, jnp.array([-1.2, 1.0]), most_steps=60, tolerance=1e-6)
+    np.testing.assert_allclose(found.position, [1, 1], atol=1e-3)
+    assert int(found.steps) < 60
+
+
+def test_a_step_to_what_is_no_number_is_refused():
+    fenced = lambda x: squares(jnp.stack([jnp.sqrt(1.05 - x[0]), 3 * (x[1] - 2)]), x)  # noqa: E731
+    found = minimize(fenced, jnp.zeros(2), most_steps=40)
+    assert np.isfinite(np.asarray(found.position)).all()
+    assert float(found.cost) < 0.3
+
+
+# Hands
+
+
+def test_hands_are_recovered_from_what_was_seen_of_them():
+    truth = drawn(8, (0,))
+    found = fitter()([person(truth, index) for index in range(8)])
+    joints = np.array([one.joints for (one,) in found])
+    assert relative_mm(joints, truth.joints[:, 0]).max() < 6
+    assert max(one.reprojection_px for (one,) in found) < 2
+    angles = np.array([_angles(one) for (one,) in found])
+    beyond = np.maximum(angles - UPPER, LOWER - angles).max()
+    assert beyond < np.radians(5)
+
+
+def _angles(hand) -> np.ndarray:
+    """Angles about the anatomical axes of a fitted hand's fingers, by SciPy's logarithm."""
+    axes = np.asarray(joint_model(load_hands()).axes[HANDS.index(hand.side)])
+    return np.einsum("jxa,jx->ja", axes, Rotation.from_matrix(hand.rotations[1:]).as_rotvec())
+
+
+@pytest.mark.parametrize("turn", [(0, 0, np.pi), (np.pi, 0, 0), (0, np.pi, 0), (0.3, 2.0, -1.0)])
+def test_keypoints_alone_find_a_hand_whichever_way_up(turn):
+    """From 2D keypoints of a hand turned about the line of sight, upside down, palm and back."""
+    truth = drawn(1, (1,), seed=4)
+    middle = truth.joints.mean((0, 1, 2))
+    rotation = Rotation.from_rotvec(turn).as_matrix()
+    joints = (truth.joints - middle) @ rotation.T + middle
+    turned = dataclasses.replace(truth, joints=joints, keypoints=project(joints, FOCAL, MIDDLE))
+    ((found,),) = fitter()([person(turned, 0, joints=False)])
+    assert found.reprojection_px < 2.5
+
+
+def test_a_mirrored_picture_gives_the_mirrored_hand():
+    truth = drawn(3, (0,), seed=2)
+    joints = truth.joints * [-1, 1, 1]
+    middle = np.array([-MIDDLE[0], MIDDLE[1]])
+    mirrored = dataclasses.replace(
+        truth, sides=np.array([1]), joints=joints, keypoints=truth.keypoints * [-1, 1]
+    )
+    right = fitter()([person(truth, index) for index in range(3)])
+    left = fitter()([person(mirrored, index, principal_point_px=middle) for index in range(3)])
+    for (one,), (other,) in zip(right, left, strict=True):
+        np.testing.assert_allclose(other.joints, one.joints * [-1, 1, 1], atol=1e-3)
+        np.testing.assert_allclose(other.betas, one.betas, atol=0.05)
+
+
+def test_a_person_is_fitted_the_same_in_any_company():
+    truth = drawn(3, (0,), seed=3)
+    people = [person(truth, index) for index in range(3)]
+    alone = [fitter()([one])[0][0].joints for one in people]
+    together = [hands[0].joints for hands in fitter()(people)]
+    np.testing.assert_allclose(together, alone, atol=2e-4)
+
+
+def test_one_wrong_keypoint_moves_little():
+    truth = drawn(1, (0,), seed=5)
+    wrong = dataclasses.replace(truth, keypoints=truth.keypoints.copy())
+    wrong.keypoints[0, 0, HAND21.index("Ring_4")] += 150
+    ((right,),) = fitter()([person(truth, 0)])
+    ((found,),) = fitter()([person(wrong, 0)])
+    others = np.arange(21) != HAND21.index("Ring_4")
+    moved = found.joints - found.joints[0] - right.joints + right.joints[0]
+    assert 1000 * np.linalg.norm(moved, axis=-1)[others].mean() < 4
+
+
+def test_a_keypoint_that_was_not_seen_does_not_count():
+    truth = drawn(1, (0,), seed=6)
+    whole = person(truth, 0)
+    (seen,) = whole.hands[0].seen
+    sigma, keypoints = seen.keypoint_sigma_px.copy(), seen.keypoints_px.copy()
+    sigma[8] = np.inf
+    results = []
+    for garbage in (0.0, np.nan, 1e5):
+        keypoints[8] = garbage
+        part = dataclasses.replace(seen, keypoints_px=keypoints.copy(), keypoint_sigma_px=sigma)
+        hand = dataclasses.replace(whole.hands[0], seen=(part,))
+        results.append(fitter()([dataclasses.replace(whole, hands=(hand,))])[0][0].joints)
+    np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[0], results[2])
+    assert relative_mm(results[0], truth.joints[0, 0]) < 8
+
+
+def test_two_hands_share_their_shape_and_keep_their_places():
+    truth = drawn(4, (0, 1), seed=7)
+    rel_trans = truth.joints[:, 1, 0] - truth.joints[:, 0, 0]
+    people = [person(truth, i, rel_trans_m=rel_trans[i], rel_trans_sigma_m=0.005) for i in range(4)]
+    for index, (right, left) in enumerate(fitter()(people)):
+        np.testing.assert_array_equal(right.betas, left.betas)
+        found = left.joints[0] - right.joints[0]
+        assert 1000 * np.linalg.norm(found - rel_trans[index]) < 6
+        assert relative_mm(right.joints, truth.joints[index, 0]) < 6
+
+
+def closed(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Corners (F, 3, 3) of a mesh's faces and of a fan that closes its one hole, the wrist's."""
+    edges = {
+        (a, b) for face in faces.tolist() for a, b in zip(face, face[1:] + face[:1], strict=True)
+    }
+    border = [(b, a) for a, b in edges if (b, a) not in edges]
+    middle = vertices[[a for a, _ in border]].mean(0)
+    fan = [[vertices[a], vertices[b], middle] for a, b in border]
+    return np.concatenate([vertices[faces], fan])
+
+
+def deepest_mm(one, other, faces) -> float:
+    """How deep vertices of one hand lie inside the other: within by the winding number."""
+    deepest = 0.0
+    for inside, outside in ((one, other), (other, one)):
+        corners = closed(outside.vertices, faces[HANDS.index(outside.side)])
+        a, b, c = (corners[:, i] - inside.vertices[:, None] for i in range(3))
+        la, lb, lc = (np.linalg.norm(x, axis=-1) for x in (a, b, c))
+        volume = (a * np.cross(b, c)).sum(-1)
+        below = la * lb * lc + (a * b).sum(-1) * lc + (b * c).sum(-1) * la + (c * a).sum(-1) * lb
+        winding = np.arctan2(volume, below).sum(-1) / (2 * np.pi)  # Van Oosterom and Strackee 1983
+        distance, _ = cKDTree(outside.vertices).query(inside.vertices)
+        deepest = max(deepest, float(distance[winding > 0.5].max(initial=0.0)))
+    return 1000 * deepest
+
+
+def test_hands_that_are_seen_in_one_place_do_not_run_into_each_other():
+    """Keypoints of hands inside each other; the depths, which no keypoint tells, give way."""
+    truth = drawn(6, (0, 1), seed=8, apart=0.02)
+    people = [person(truth, index, sigma_px=3.0) for index in range(6)]
+    faces = np.asarray(load_hands().faces)
+    inside = [
+        deepest_mm(
+            *(fitter()([dataclasses.replace(one, hands=(hand,))])[0][0] for hand in one.hands),
+            faces,
+        )
+        for one in people
+    ]
+    assert max(inside) > 8  # each alone they do
+    assert max(deepest_mm(*hands, faces) for hands in fitter()(people)) < 3
+
+
+def test_the_stated_deviation_is_what_noise_makes_of_the_joints():
+    """The spread of fits to noisy evidence, against what each fit says of itself."""
+    truth = drawn(1, (0,), seed=9)
+    random = np.random.default_rng(0)
+    people = []
+    for _ in range(24):
+        noisy = dataclasses.replace(
+            truth,
+            keypoints=truth.keypoints + random.normal(0, 2.0, truth.keypoints.shape),
+            joints=truth.joints + random.normal(0, 0.01, truth.joints.shape),
+        )
+        people.append(person(noisy, 0, sigma_px=2.0))
+    found = [hands[0] for hands in fitter()(people)]
+    joints = np.array([one.joints - one.joints[0] for one in found])
+    spread = np.sqrt(joints.var(0).sum(-1))[1:].mean()
+    stated = np.mean([one.joint_sigma_m[1:].mean() for one in found])
+    assert (
+        0.4 < spread / stated < 1.2
+    )  # the prior holds fits together, and is part of what is stated
+
+
+def test_evidence_that_cannot_be_meant():
+    truth = drawn(1, (0,))
+    good = person(truth, 0)
+    with pytest.raises(ValueError, match="one hand, or one right and one left"):
+        fitter()([dataclasses.replace(good, hands=good.hands * 2)])
+    (seen,) = good.hands[0].seen
+    blind = dataclasses.replace(seen, keypoint_sigma_px=np.full(21, np.inf))
+    with pytest.raises(ValueError, match="3 are needed"):
+        hand = dataclasses.replace(good.hands[0], seen=(blind,))
+        fitter()([dataclasses.replace(good, hands=(hand,))])
