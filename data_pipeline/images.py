@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps
 
 from er_jax.utils.errors import BadImageError
 
@@ -58,29 +56,6 @@ def decode_image(data: bytes) -> UInt8[np.ndarray, "height width 3"]:
     if image is None:
         raise ValueError("neither a JPEG nor a PNG image")
     return image
-
-
-def read_photograph(path: Path) -> UInt8[np.ndarray, "height width 3"]:
-    """RGB pixels of any image file, turned upright as its EXIF data say; of several the first.
-
-    Grey images, palettes, CMYK and 16 bits a channel become 8-bit RGB; transparency is dropped.
-
-    Raises:
-      BadImageError: the file is missing, cut short, no image, or too large to be one.
-    """
-    try:
-        with warnings.catch_warnings(), Image.open(path) as file:
-            warnings.simplefilter("ignore")  # of odd metadata, which nothing here depends on
-            image = ImageOps.exif_transpose(file)
-            if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip
-                return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
-            return np.asarray(image.convert("RGB"))
-    except FileNotFoundError:
-        raise BadImageError(f"{path}: no such image") from None
-    except Image.UnidentifiedImageError:
-        raise BadImageError(f"{path}: not an image (JPEG, PNG, WebP, …)") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise BadImageError(f"{path}: cannot be read whole ({error})") from None
 
 
 def mean_brightness(data: bytes) -> float:

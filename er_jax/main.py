@@ -24,7 +24,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from er_jax.utils.config_flags import parse_flags
-from er_jax.utils.errors import EXIT_STOPPED, ConfigError
+from er_jax.utils.errors import EXIT_STOPPED
 
 # What needs JAX is imported where a command begins: a mistyped flag is told without waiting for it.
 
@@ -78,7 +78,7 @@ def main(argv: list[str]) -> None:
 
 
 def run(argv: list[str]) -> None:
-    from er_jax.commands import check, describe, evaluate, export, logs, predict, train
+    from er_jax.commands import check, describe, evaluate, export, logs, photographs, train
     from er_jax.utils import distributed
 
     config = CONFIG.value
@@ -97,7 +97,8 @@ def run(argv: list[str]) -> None:
         case "train":
             if weights is not None:
                 config.init_from = str(weights)
-            first_step, last_step = (int(x) for x in _numbers("--profile", PROFILE.value, 2))
+            profile = photographs.numbers("--profile", PROFILE.value, 2) or [0, 0]
+            first_step, last_step = map(int, profile)
             outcome = train.run_training(
                 config, workdir, (first_step, last_step), allow_changes=ALLOW_CHANGES.value
             )
@@ -114,25 +115,18 @@ def run(argv: list[str]) -> None:
                 weights=weights,
             )
         case "predict" if first:
-            boxes = [_numbers("--box", box) for box in BOX.value] or None
-            output = Path(OUTPUT.value) if OUTPUT.value else workdir / "predictions"
-            images = [Path(name) for name in [*IMAGES.value, *argv[1:]]]
-            predict.run_prediction(
-                config, source, images, boxes, output, step=STEP.value, visualize=VISUALIZE.value
+            photographs.run_photographs(
+                [Path(name) for name in [*IMAGES.value, *argv[1:]]],
+                Path(OUTPUT.value) if OUTPUT.value else workdir / "predictions",
+                weights=source,
+                step=STEP.value,
+                mano_dir=Path(config.mano_dir) if config.mano_dir else None,
+                boxes=[photographs.numbers("--box", box, 4) or [] for box in BOX.value] or None,
+                visualize=VISUALIZE.value,
             )
         case "export" if first:
             output = Path(OUTPUT.value) if OUTPUT.value else workdir / "export"
             export.run_export(config, source, output, step=STEP.value)
-
-
-def _numbers(flag: str, text: str, count: int = 4) -> list[float]:
-    try:
-        numbers = [float(number) for number in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) != count:
-        raise ConfigError(f"{flag}={text}: give {count} numbers with commas between them")
-    return numbers
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from ml_collections import ConfigDict
 from data_pipeline.build import __main__ as build
 from data_pipeline.synthetic import Settings, write_dataset
 from er_jax.configs.tiny import get_config
+from er_jax.detection import DetectorError
+from er_jax.detection.weights import weights_dir
 
 # Most of the tests' time is compilation, which this shortens. Processes of their own, the demo and
 # the benchmarks compile as users do.
@@ -46,6 +48,15 @@ def data_dir(raw_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     arguments = ["interhand26m", f"--raw_dir={raw_dir}", f"--data_dir={folder}"]
     assert build.main(arguments) == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def detector_dir() -> Path:
+    """The detector's networks, fetched into the user's cache where they are not; else a skip."""
+    try:
+        return weights_dir()
+    except DetectorError as error:
+        pytest.skip(f"the detector's networks cannot be had: {error}")
 
 
 @pytest.fixture

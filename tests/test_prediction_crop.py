@@ -8,9 +8,10 @@ import pytest
 import simplejpeg
 
 from data_pipeline.augmentation import Augmentation, Crop
-from data_pipeline.images import decode_image, read_photograph
+from data_pipeline.images import decode_image
 from er_jax.inference.pipeline import pixel_camera, square_box
 from er_jax.inference.reconstructor import _scaled
+from er_jax.photographs.photograph import read_photograph
 
 
 @pytest.mark.parametrize(
@@ -73,5 +74,5 @@ def test_red_stays_red(tmp_path):
     for data in (simplejpeg.encode_jpeg(image, quality=95), png):
         path = tmp_path / "image"
         path.write_bytes(data)
-        for read in (decode_image(data), read_photograph(path)):
+        for read in (decode_image(data), read_photograph(path).pixels):
             np.testing.assert_allclose(read.mean((0, 1)), (220, 60, 20), atol=6)

@@ -26,30 +26,32 @@ from data_pipeline.annotated_split import AnnotatedSplit
 from data_pipeline.datasets import RecordSource
 from er_jax.commands.evaluate import run_evaluation
 from er_jax.commands.export import run_export
-from er_jax.commands.predict import run_prediction
+from er_jax.commands.photographs import run_photographs
 from er_jax.evaluation.evaluate import HEADLINE
 from er_jax.evaluation.network import evaluate_network
 from er_jax.evaluation.predictions_file import read_predictions
 from er_jax.evaluation.predictors import evaluate_predictors, file_predictor
 from er_jax.evaluation.summary import headline, summarize
 from er_jax.inference.attention_maps import draw_attention_maps, outputs_to_visualize
-from er_jax.inference.output_files import output_names
+from er_jax.inference.pipeline import Pipeline
 from er_jax.inference.reconstructor import Reconstructor
 from er_jax.mano import load_hands
 from er_jax.mano.stand_in import stand_in_arrays
 from er_jax.models import ERConfig
 from er_jax.models.weights.import_export import WeightError
+from er_jax.photographs.load import load
+from er_jax.photographs.photograph import read_photograph
 from er_jax.report.sample_images import IMAGES_EACH
 from er_jax.supervision.loaders import Split
 from er_jax.training.checkpoints import Checkpoints
 from er_jax.training.initial_weights import with_initial_weights
-from er_jax.training.load import load_network, load_trained
+from er_jax.training.load import load_network, load_trained, recorded_config
 from er_jax.training.loop import train
 from er_jax.training.metric_log import read_metric_log
 from er_jax.training.monitor import Monitor
 from er_jax.training.run_record import RunMismatchError
 from er_jax.training.state import create_state
-from er_jax.utils.errors import BadImageError, NotFoundError
+from er_jax.utils.errors import NotFoundError
 
 PNG_SIGNATURE = b"\x89PNG\r\n"
 
@@ -258,23 +260,28 @@ def test_evaluation_walks_once_over_the_split(run, monkeypatch):
     assert 0 < drawn <= 3 * IMAGES_EACH
 
 
-def test_a_image_becomes_meshes_that_agree_with_its_parameters(run, raw_dir, tmp_path):
-    config, workdir = run
+def test_a_box_gives_the_networks_hands_where_it_sees_them(run, raw_dir, tmp_path):
+    """Meshes are the network's to a millimetre, placed in the camera's metres; no detector runs."""
+    _, workdir = run
     image = sorted((raw_dir / "images/test").rglob("*.jpg"))[0]
-    run_prediction(config, workdir, [image], [[150, 50, 200, 220]], tmp_path, step=None)
-    content = json.loads((tmp_path / f"{image.stem}.json").read_text())
+    box = [150.0, 50.0, 200.0, 220.0]
+    run_photographs([image], tmp_path, weights=workdir, boxes=[box], visualize=True)
+    content = json.loads((tmp_path / f"{image.stem}.json").read_text())["persons"][0]
     hands = load_hands(None)
-    offset = np.array(content["left_wrist_minus_right_wrist_m"])
-    scene = trimesh.load(tmp_path / f"{image.stem}.glb")
-    for hand, name in enumerate(("right", "left")):
+    config = recorded_config(workdir)
+    pipeline = Pipeline(load_network(config, workdir, None, hands), hands)
+    said = pipeline(read_photograph(image).pixels, box).prediction
+    for side, name in enumerate(("right", "left")):
+        found = np.array(content[name]["joints_m"])
+        relative = found - found[0] - np.asarray(said.joints)[side]
+        assert 1000 * np.linalg.norm(relative, axis=-1).mean() < 3
+        assert content[name]["source"] == "network"
+        assert found[:, 2].min() > 0.1
         mesh = trimesh.load(tmp_path / f"{image.stem}_{name}.obj", process=False)
-        assert mesh.faces.tolist() == np.asarray(hands.faces)[hand].tolist()
-        wrist = np.asarray(hands.joint_regressor)[hand, :778, 0] @ mesh.vertices
-        np.testing.assert_allclose(wrist, offset * hand, atol=1e-5)
-        turned = scene.geometry[name].vertices @ scene.graph[name][0][:3, :3].T
-        np.testing.assert_allclose(turned * [1, -1, -1], mesh.vertices, atol=1e-6)
-    drawn = cv2.imread(str(tmp_path / f"{image.stem}.png"))
-    assert drawn.shape[0] == 384
+        assert mesh.faces.tolist() == np.asarray(hands.faces)[side].tolist()
+        wrist = np.asarray(hands.joint_regressor)[side, :778, 0] @ mesh.vertices
+        np.testing.assert_allclose(wrist, found[0], atol=1e-4)
+    assert (tmp_path / f"{image.stem}_attention.png").exists()
 
 
 @pytest.mark.parametrize("use_deocc", [True, False])
@@ -294,21 +301,21 @@ def test_a_image_of_the_inside(tmp_path, use_deocc):
     assert abs(height / width - rows / 6) < 0.05
 
 
+@pytest.mark.usefixtures("detector_dir")
 def test_the_readmes_python(run, raw_dir, tmp_path, monkeypatch, capsys):
-    """The snippet under "In Python", on this run and one of its images."""
+    """The snippets under "In Python", on this run and one of its images."""
     _, workdir = run
     text = (Path(__file__).parents[1] / "README.md").read_text()
-    (code,) = re.findall(r"## In Python\n+```python\n(.*?)```", text, re.DOTALL)
+    section = text.split("## In Python")[1].split("\n## ")[0]
+    snippets = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    assert len(snippets) == 2
     image = sorted((raw_dir / "images/test").rglob("*.jpg"))[0]
-    for written, here in (
-        ("er_jax.configs.demo", "er_jax.configs.tiny"),
-        ("outputs/demo/run", str(workdir)),
-        ("image.jpg", str(image)),
-    ):
-        assert code.count(written) == 1
-        code = code.replace(written, here)
-    exec(compile(code, "README.md", "exec"), {})
-    assert "(2, 778, 3)" in capsys.readouterr().out
+    shutil.copy(image, tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    for code in snippets:
+        exec(compile(code.replace("outputs/demo/run", str(workdir)), "README.md", "exec"), {})
+    assert "(778, 3)" in capsys.readouterr().out
+    assert list((tmp_path / "hands").glob("*.json"))
 
 
 def test_an_exported_network_is_the_checkpoints(run, tmp_path):
@@ -389,50 +396,6 @@ def test_a_run_asks_for_its_pretrained_backbone(tiny_config, tmp_path):
         train(tiny_config, tmp_path)
 
 
-def test_images_of_one_name_are_numbered():
-    names = output_names([Path("a/x.jpg"), Path("b/y.jpg"), Path("b/x.png")])
-    assert names == ["x_1", "y", "x_2"]
-    names = output_names([Path("a/x.jpg"), Path("b/x.jpg"), Path("c/x_1.jpg")])
-    assert names == ["x_2", "x_3", "x_1"]
-
-
-@pytest.mark.parametrize(
-    ("images", "boxes", "message"),
-    [
-        ([], None, "no image given"),
-        (["nowhere.jpg"], [[0, 0, 1, 1]] * 2, "2 boxes for 1 images"),
-        (["nowhere.jpg"], [[0, 0, 0, 5]], "w and h above zero"),
-    ],
-)
-def test_boxes_that_cannot_be_meant(run, tmp_path, images, boxes, message):
-    config, workdir = run
-    with pytest.raises(ValueError, match=message):
-        run_prediction(
-            config, workdir, [Path(p) for p in images], boxes, tmp_path / "out", step=None
-        )
-
-
-def test_images_that_cannot_be_read_do_not_keep_the_others(run, raw_dir, tmp_path, caplog):
-    config, workdir = run
-    good = sorted((raw_dir / "images/test").rglob("*.jpg"))[0]
-    data = good.read_bytes()
-    images = [tmp_path / name for name in ("text.jpg", "nowhere.jpg", "half.jpg", "good.jpg")]
-    images[0].write_text("no image")
-    images[2].write_bytes(data[: len(data) // 2])
-    images[3].write_bytes(data)
-    with pytest.raises(BadImageError, match=r"3 of 4 images were left out.*text\.jpg"):
-        run_prediction(config, workdir, images, None, tmp_path / "out", step=None)
-    for reason in ("text.jpg: not an image", "nowhere.jpg: no such", "half.jpg: cannot be read"):
-        assert reason in caplog.text
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "good_right.obj",
-        "good_left.obj",
-        "good.glb",
-        "good.json",
-        "good.png",
-    }
-
-
 def test_a_checkpoint_that_is_not_there(run, tmp_path):
     config, workdir = run
     with pytest.raises(FileNotFoundError, match="no checkpoint 5; there are"):
@@ -443,7 +406,9 @@ def test_a_checkpoint_that_is_not_there(run, tmp_path):
 
 JOBS = {
     "eval": lambda config, run, output: run_evaluation(config, run, step=None, split=None),
-    "predict": lambda config, run, output: run_prediction(config, run, [], None, output, step=None),
+    "predict": lambda config, run, output: load(
+        weights=run, mano_dir=config.mano_dir, detect=False
+    ),
     "export": lambda config, run, output: run_export(config, run, output, step=None),
 }
 

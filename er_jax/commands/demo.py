@@ -7,21 +7,36 @@
 
 import argparse
 import json
+import logging
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+from ml_collections import ConfigDict
 from rich.console import Console
 from rich.panel import Panel
 
+from data_pipeline.annotated_split import AnnotatedSplit
 from er_jax.commands.evaluate import run_evaluation
 from er_jax.commands.exit_codes import exit_with_message
 from er_jax.commands.logs import prepare
-from er_jax.commands.predict import run_prediction
+from er_jax.commands.photographs import run_photographs
 from er_jax.commands.train import run_training
 from er_jax.configs.demo import get_config
+from er_jax.detection import DetectorError
+from er_jax.detection.mediapipe_hands import MediaPipeHands
+from er_jax.photographs.load import load
+from er_jax.photographs.whole_images import (
+    annotated_image,
+    draw_whole_images,
+    evaluate_whole_images,
+    reconstructed,
+)
 from er_jax.utils.errors import EXIT_STOPPED
 
 PICTURES = 6
+WHOLE_IMAGES = 48
 
 
 def main() -> int:
@@ -43,10 +58,43 @@ def run_demo(raw_dir: Path, data_dir: Path, workdir: Path) -> int:
     if not run_training(config, workdir).finished:
         return EXIT_STOPPED
     results = run_evaluation(config, workdir, step=None, split=None)
-    images, boxes = unseen_images(raw_dir)
-    run_prediction(config, workdir, images, boxes, workdir / "predictions", step=None)
-    Console().print(Panel(summary(results, workdir), title="Demo finished", expand=False))
+    try:
+        whole = reconstruct_whole_images(config, workdir)
+    except DetectorError as error:
+        logging.warning("Detection is left out, boxes are given instead: %s", error)
+        images, boxes = unseen_images(raw_dir)
+        run_photographs(images, workdir / "predictions", weights=workdir, boxes=boxes)
+        whole = {}
+    Console().print(Panel(summary(results, workdir, whole), title="Demo finished", expand=False))
     return 0
+
+
+def reconstruct_whole_images(config: ConfigDict, workdir: Path) -> dict[str, str]:
+    """Finds and reconstructs the hands in whole test images, no box given; what came out of it.
+
+    Raises:
+      DetectorError: the detector's networks are not there and cannot be fetched.
+    """
+    detector = MediaPipeHands()
+    engine = load(weights=workdir, detect=False)
+    split = AnnotatedSplit(config.data_dir, config.data.dataset, config.data.test_split)
+    chosen = np.linspace(0, split.sample_count - 1, WHOLE_IMAGES).astype(int)
+    images = [annotated_image(split, index) for index in chosen]
+    name = "detector, network and fit"
+    scores = evaluate_whole_images(images, detector, {name: engine})[name]
+    shown = [image for image in images if image.interacting][:PICTURES]
+    found = [reconstructed(engine, image, detector(image.pixels)) for image in shown]
+    for number, result in enumerate(found):
+        result.save(workdir / "predictions", f"whole_image_{number}")
+    drawing = workdir / "predictions" / "whole_images.png"
+    draw_whole_images(drawing, shown, found)
+    annotated = sum(score.annotated for score in scores.values())
+    errors = [error for score in scores.values() for error in score.pa_mpjpe]
+    return {
+        f"whole images, no box: {len(errors)} of {annotated} hands found": f"PA-MPJPE "
+        f"{np.mean(errors):.1f} mm (the network alone, in boxes that are given: see the table)",
+        "whole images beside the truth": str(drawing),
+    }
 
 
 def unseen_images(raw_dir: Path) -> tuple[list[Path], list[list[float]]]:
@@ -71,7 +119,7 @@ def _with_margin(box: list[float], factor: float = 1.5) -> list[float]:
     ]
 
 
-def summary(results: Path, workdir: Path) -> str:
+def summary(results: Path, workdir: Path, whole: Mapping[str, str]) -> str:
     """Returns lines that say what came out, and where it lies."""
     errors = {
         name: protocols["scale_aligned"]["MPJPE"]["all"]["value"]
@@ -85,6 +133,7 @@ def summary(results: Path, workdir: Path) -> str:
         "every number": str(results),
         "loss curve": str(results.parent / "loss.png"),
         "meshes and images": str(workdir / "predictions"),
+        **whole,
         "checkpoints": str(workdir / "checkpoints"),
         "curves, live": f"tensorboard --logdir {workdir / 'tensorboard'}",
     }

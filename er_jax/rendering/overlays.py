@@ -1,6 +1,7 @@
 """Images of reconstructed hands: overlays, turned views, skeletons, and sheets of them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -68,6 +69,22 @@ def side_view(
     return _paint(np.full((size_px, size_px, 3), 255, np.uint8), placed, faces, hands, 1.0)
 
 
+def turned_view(meshes: Sequence[Mesh], size_px: int, *, degrees: float = 90.0) -> Image:
+    """Meshes in camera axes, metres, on white, seen as `side_view` shows two hands.
+
+    Args:
+      meshes: at least one.
+      size_px: side of the image, which the meshes fill.
+      degrees: of the viewer's turn about the vertical axis; 90 is the view from the right.
+    """
+    joined = np.concatenate([mesh.vertices for mesh in meshes])
+    ends = np.cumsum([len(mesh.vertices) for mesh in meshes])[:-1]
+    placed = np.split(_fitting(joined @ _turn(degrees).T, size_px), ends)
+    turned = [replace(mesh, vertices=points) for mesh, points in zip(meshes, placed, strict=True)]
+    white = np.full((size_px, size_px, 3), 255, np.uint8)
+    return render_meshes(white, turned, _PIXELS).image
+
+
 def side_skeletons(
     joints: Float[np.ndarray, "2 21 3"],
     known: Bool[np.ndarray, "2 21"],
@@ -94,16 +111,28 @@ def _turned(
     hands: Sequence[int],
 ) -> Float[np.ndarray, "2 N 3"]:
     """Wrist-relative points after a turn about the vertical axis, those of `hands` in a square."""
+    placed = (points + np.array([[0.0, 0.0, 0.0], rel_trans])[:, None]) @ _turn(degrees).T
+    return _fitting(placed, size_px, placed[list(hands)])
+
+
+def _turn(degrees: float) -> Float[np.ndarray, "3 3"]:
     angle = np.deg2rad(degrees)
-    turn = np.array(
+    return np.array(
         [[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]]
     )
-    placed = (points + np.array([[0.0, 0.0, 0.0], rel_trans])[:, None]) @ turn.T
-    shown = placed[list(hands)].reshape(-1, 3)
+
+
+def _fitting(
+    points: Float[np.ndarray, "*n 3"],
+    size_px: int,
+    shown: Float[np.ndarray, "*m 3"] | None = None,
+) -> Float[np.ndarray, "*n 3"]:
+    """Points scaled and moved so that those shown, or all, fill a square of pixels."""
+    shown = (points if shown is None else shown).reshape(-1, 3)
     low, high = shown.min(0), shown.max(0)
     scale_px = 0.86 * size_px / max(*(high[:2] - low[:2]), 1e-6)
     middle = np.array([size_px / 2, size_px / 2, 0.0])
-    return (placed - (low + high) / 2) * scale_px + middle
+    return (points - (low + high) / 2) * scale_px + middle
 
 
 def _paint(

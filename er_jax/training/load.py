@@ -1,7 +1,10 @@
 """A trained network from a run's folder, or from a file of weights."""
 
 import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +19,50 @@ from er_jax.training.checkpoints import Checkpoints
 from er_jax.training.run_record import check_same_network, warn_of_other_hands
 from er_jax.utils import distributed
 from er_jax.utils.errors import NotFoundError
+
+
+def recorded_config(source: Path, step: int | None = None) -> ConfigDict:
+    """The config that a run's checkpoint, or an exported file of weights, was made with.
+
+    Args:
+      source: the run's folder, or an `er.safetensors`.
+      step: of the checkpoint; None: the best by validation.
+
+    Raises:
+      NotFoundError: there is no such checkpoint or file; names those that are there.
+      WeightError: the file is none.
+    """
+    return ConfigDict(_record(source, step)["config"])
+
+
+def validation_error_mm(source: Path, step: int | None = None) -> float | None:
+    """The lowest validation score of a run, where it was an MPJPE; None: there is none."""
+    record = _record(source, step)
+    scores = [one["score"] for one in record.get("validation", [])]
+    by_joints = "/MPJPE/" in (record.get("validated_by") or "")
+    return min(scores) if scores and by_joints else None
+
+
+def _record(source: Path, step: int | None) -> Mapping[str, Any]:
+    if source.suffix == ".safetensors":
+        return read_record(source)
+    with _checkpoint(source, step) as (checkpoints, chosen):
+        return checkpoints.read_run(chosen)
+
+
+@contextmanager
+def _checkpoint(source: Path, step: int | None) -> Iterator[tuple[Checkpoints, int]]:
+    """A run's checkpoints and the step that is meant."""
+    folder = source / "checkpoints"
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        saved = checkpoints.steps()
+        chosen = checkpoints.best_step() if step is None else step
+        if chosen is None or chosen not in saved:
+            raise NotFoundError(
+                f"{folder} has no checkpoint {'' if step is None else step}; there are "
+                f"{saved or 'none'}. Train first with --mode=train and the same --workdir."
+            )
+        yield checkpoints, chosen
 
 
 def load_trained(
@@ -41,14 +88,7 @@ def load_trained(
     folder = source / "checkpoints"
 
     def load() -> tuple[NetworkWeights, int]:
-        with Checkpoints(folder, read_only=True) as checkpoints:
-            saved = checkpoints.steps()
-            chosen = checkpoints.best_step() if step is None else step
-            if chosen is None or chosen not in saved:
-                raise NotFoundError(
-                    f"{folder} has no checkpoint {'' if step is None else step}; there are "
-                    f"{saved or 'none'}. Train first with --mode=train and the same --workdir."
-                )
+        with _checkpoint(source, step) as (checkpoints, chosen):
             record = checkpoints.read_run(chosen)
             check_same_network(record, config, folder / str(chosen))
             if hands is not None:

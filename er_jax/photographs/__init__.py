@@ -1,0 +1,1 @@
+"""Photographs in, persons' hands out: detection, network and fit put together; no commands here."""

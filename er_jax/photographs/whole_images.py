@@ -1,0 +1,215 @@
+"""How well hands are found and reconstructed in a dataset's whole images, no box given."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from data_pipeline.annotated_split import AnnotatedSplit
+from data_pipeline.records import HAND_TYPES
+from er_jax.detection import DetectedHand, Detector
+from er_jax.mano import HANDS
+from er_jax.photographs.engine import Engine
+from er_jax.photographs.photograph import Photograph
+from er_jax.photographs.result import Hand, Reconstruction
+from er_jax.rendering.overlays import HAND_COLOURS, draw_skeleton, image_grid, write_image
+from er_jax.utils.progress import progress_bar
+
+FOUND = 0.25
+"""Of the box around a hand's annotated joints: mean distance up to which it counts as found."""
+LEAST_JOINTS = 12  # of the annotated ones: a hand with fewer is not counted
+GROUPS = ("single", "interacting")
+
+
+@dataclasses.dataclass(frozen=True)
+class AnnotatedHand:
+    """The truth of one hand of an image.
+
+    Attributes:
+      side: 0 right, 1 left.
+      joints_m: camera axes, metres, in the order `HAND21`.
+      keypoints_px: the same in the image.
+      known: which joints are annotated.
+    """
+
+    side: int
+    joints_m: Float[np.ndarray, "21 3"]
+    keypoints_px: Float[np.ndarray, "21 2"]
+    known: Bool[np.ndarray, "21"]
+
+    @property
+    def size_px(self) -> float:
+        """Longer side of the box around the known joints."""
+        return float(np.ptp(self.keypoints_px[self.known], axis=0).max())
+
+
+@dataclasses.dataclass(frozen=True)
+class AnnotatedImage:
+    """A whole image with what is known of its camera and hands."""
+
+    pixels: np.ndarray
+    focal_px: tuple[float, float]
+    principal_point_px: tuple[float, float]
+    interacting: bool
+    hands: tuple[AnnotatedHand, ...]
+
+
+@dataclasses.dataclass
+class Score:
+    """What was counted of one way of reconstruction in one group of images; errors in mm."""
+
+    annotated: int = 0
+    found: int = 0
+    side_right: int = 0
+    pa_mpjpe: list[float] = dataclasses.field(default_factory=list)
+    wrist_aligned: list[float] = dataclasses.field(default_factory=list)
+    keypoint_error: list[float] = dataclasses.field(default_factory=list)
+    """Of the reconstructed joints in the image, over the hand's box."""
+
+
+def annotated_image(split: AnnotatedSplit, index: int) -> AnnotatedImage:
+    """One whole image of a split with its truth."""
+    pixels, sample = split.image(index)
+    joints = sample["joint_world_mm"] @ sample["camera_rotation"].T
+    joints = (joints + sample["camera_translation_mm"]) / 1000
+    focal, middle = sample["focal_px"], sample["princpt_px"]
+    depth = np.where(np.abs(joints[..., 2:]) < 1e-6, np.nan, joints[..., 2:])
+    keypoints = joints[..., :2] / depth * focal + middle
+    hands = tuple(
+        AnnotatedHand(side, joints[side], keypoints[side], known)
+        for side, known in enumerate(sample["joint_valid_world"].astype(bool))
+        if known.sum() >= LEAST_JOINTS
+    )
+    return AnnotatedImage(
+        pixels=pixels,
+        focal_px=(float(focal[0]), float(focal[1])),
+        principal_point_px=(float(middle[0]), float(middle[1])),
+        interacting=HAND_TYPES[int(sample["hand_type"])] == "interacting",
+        hands=hands,
+    )
+
+
+def evaluate_whole_images(
+    images: Sequence[AnnotatedImage],
+    detector: Detector,
+    engines: Mapping[str, Engine],
+) -> dict[str, dict[str, Score]]:
+    """Scores of each engine in each group of images; all see the same detections.
+
+    A detection belongs to the annotated hand that it lies nearest to, of whichever side; its joints
+    are then compared with that hand's.
+
+    Args:
+      images: with their truth.
+      detector: of hands.
+      engines: by name; the first name "detector" is given to the detector's own joints.
+
+    Returns:
+      By name, then by group ("single", "interacting").
+    """
+    scores = {name: {group: Score() for group in GROUPS} for name in ("detector", *engines)}
+    with progress_bar("Whole images", len(images), "images") as bar:
+        for image in images:
+            group = GROUPS[image.interacting]
+            detections = detector(image.pixels)
+            _count_detections(scores["detector"][group], image, detections)
+            for name, engine in engines.items():
+                result = reconstructed(engine, image, detections)
+                _count_hands(scores[name][group], image, result.hands)
+            bar.advance()
+    return scores
+
+
+def reconstructed(
+    engine: Engine, image: AnnotatedImage, detections: list[DetectedHand]
+) -> Reconstruction:
+    """The reconstruction of an annotated image, by its own camera."""
+    photograph = Photograph(image.pixels, stored_size_px=image.pixels.shape[1::-1])
+    return engine.many(
+        [photograph],
+        detections=[detections],
+        focal_px=image.focal_px,
+        principal_point_px=image.principal_point_px,
+    )[0]
+
+
+def draw_whole_images(
+    path: Path, images: Sequence[AnnotatedImage], results: Sequence[Reconstruction]
+) -> None:
+    """Writes a PNG: whole images, what was found in them, and the true skeletons."""
+    rows = []
+    for image, result in zip(images, results, strict=True):
+        truth = image.pixels.copy()
+        for hand in image.hands:
+            draw_skeleton(truth, hand.keypoints_px, hand.known, HAND_COLOURS[hand.side])
+        rows.append([image.pixels, result.overlay(), truth])
+    write_image(path, image_grid(rows, ["whole image, no box", "found", "annotated"], cell_px=320))
+
+
+def _count_detections(
+    score: Score, image: AnnotatedImage, detections: Sequence[DetectedHand]
+) -> None:
+    score.annotated += len(image.hands)
+    for truth, index in _matched(image.hands, [hand.keypoints_px for hand in detections]):
+        hand = detections[index]
+        score.found += 1
+        score.side_right += HANDS[truth.side] == hand.side
+        score.keypoint_error.append(_keypoint_error(truth, hand.keypoints_px))
+        if hand.joints_m is not None:
+            _add_errors(score, truth, hand.joints_m)
+
+
+def _count_hands(score: Score, image: AnnotatedImage, hands: Sequence[Hand]) -> None:
+    score.annotated += len(image.hands)
+    seen = [hand.keypoints_px if hand.detected_px is None else hand.detected_px for hand in hands]
+    for truth, index in _matched(image.hands, seen):
+        hand = hands[index]
+        score.found += 1
+        score.side_right += HANDS[truth.side] == hand.side
+        score.keypoint_error.append(_keypoint_error(truth, hand.keypoints_px))
+        _add_errors(score, truth, hand.joints)
+
+
+def _matched(
+    truths: Sequence[AnnotatedHand], keypoints: Sequence[np.ndarray]
+) -> Iterator[tuple[AnnotatedHand, int]]:
+    """Annotated hands with the index of the found one, the nearest first, each at most once."""
+    pairs = sorted(
+        (_keypoint_error(truth, points), t, f)
+        for t, truth in enumerate(truths)
+        for f, points in enumerate(keypoints)
+    )
+    taken_truths: set[int] = set()
+    taken: set[int] = set()
+    for error, t, f in pairs:
+        if error < FOUND and t not in taken_truths and f not in taken:
+            taken_truths.add(t)
+            taken.add(f)
+            yield truths[t], f
+
+
+def _keypoint_error(truth: AnnotatedHand, keypoints_px: np.ndarray) -> float:
+    distance = np.linalg.norm(keypoints_px - truth.keypoints_px, axis=-1)[truth.known]
+    return float(distance.mean() / truth.size_px)
+
+
+def _add_errors(score: Score, truth: AnnotatedHand, joints_m: np.ndarray) -> None:
+    joints, true = joints_m[truth.known], truth.joints_m[truth.known]
+    aligned = similarity(joints, true)
+    score.pa_mpjpe.append(1000 * float(np.linalg.norm(aligned - true, axis=-1).mean()))
+    if truth.known[0]:
+        moved = joints - joints_m[0] + truth.joints_m[0]
+        score.wrist_aligned.append(1000 * float(np.linalg.norm(moved - true, axis=-1).mean()))
+
+
+def similarity(
+    points: Float[np.ndarray, "n 3"], onto: Float[np.ndarray, "n 3"]
+) -> Float[np.ndarray, "n 3"]:
+    """Points after the similarity that brings them nearest to others (Umeyama 1991)."""
+    source, target = points - points.mean(0), onto - onto.mean(0)
+    u, singular, vt = np.linalg.svd(target.T @ source)
+    signs = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
+    scale = (singular * signs).sum() / (source**2).sum()
+    return scale * source @ (u * signs @ vt).T + onto.mean(0)

@@ -1,0 +1,423 @@
+"""Photographs in, hands out: cameras, odd files, one result, its files, and the command."""
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import trimesh
+from drawn_hands import FOCAL, MIDDLE, Truth, drawn
+from PIL import Image
+
+import er_jax
+from er_jax.commands.fit import run_fit
+from er_jax.commands.photographs import numbers, output_names, pictures_of, run_photographs
+from er_jax.detection import (
+    DetectedHand,
+    DetectorError,
+    ImageKeypoints,
+    read_keypoints,
+    write_keypoints,
+)
+from er_jax.mano import HANDS, axis_angle_to_matrix, load_hands, mano_forward
+from er_jax.photographs.engine import Engine
+from er_jax.photographs.photograph import (
+    DIAGONAL_35MM,
+    Photograph,
+    camera_of,
+    photograph_of,
+    read_photograph,
+)
+from er_jax.utils.errors import BadImageError, ConfigError, NotFoundError
+
+SIZE = (512, 400)
+
+
+def detected(truth: Truth, index: int = 0, **changes) -> list[DetectedHand]:
+    """A detector's answer that is the truth."""
+    hands = []
+    for column, side in enumerate(truth.sides):
+        points = truth.keypoints[index, column]
+        low, high = points.min(0), points.max(0)
+        hand = DetectedHand(
+            side=HANDS[side],
+            side_probability=0.95,
+            score=0.9,
+            box_px=np.concatenate([low, high - low]),
+            keypoints_px=points,
+            confidence=np.ones(21),
+            joints_m=truth.joints[index, column] - truth.joints[index, column].mean(0),
+        )
+        hands.append(dataclasses.replace(hand, **changes))
+    return hands
+
+
+class Known:
+    """A detector that was told what to answer."""
+
+    def __init__(self, hands: list[DetectedHand]):
+        self._hands = hands
+
+    def __call__(self, image: np.ndarray) -> list[DetectedHand]:
+        return self._hands
+
+
+@pytest.fixture(scope="module")
+def truth() -> Truth:
+    return drawn(1, (0, 1), seed=7)
+
+
+@pytest.fixture(scope="module")
+def result(truth):
+    engine = Engine(load_hands(), detector=Known(detected(truth)))
+    picture = np.full((SIZE[1], SIZE[0], 3), 90, np.uint8)
+    camera = {"focal_px": tuple(FOCAL), "principal_point_px": tuple(MIDDLE)}
+    return engine.many([picture], **camera)[0]
+
+
+# Pictures and cameras
+
+
+def test_a_picture_is_turned_upright_as_its_camera_was_held(tmp_path):
+    pixels = np.zeros((20, 30, 3), np.uint8)
+    pixels[:5, :5] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: rows are columns
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    found = read_photograph(tmp_path / "a.png")
+    assert (found.size_px, found.stored_size_px, found.exif_orientation) == ((20, 30), (30, 20), 6)
+    assert found.pixels[:5, -5:].min() == 255
+
+
+def test_the_focal_length_is_as_given_then_by_exif_then_assumed(tmp_path):
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0xA405] = 28  # FocalLengthIn35mmFilm
+    Image.new("RGB", (400, 300)).save(tmp_path / "a.jpg", exif=exif)
+    photograph = read_photograph(tmp_path / "a.jpg")
+    by_exif = camera_of(photograph)
+    assert by_exif.focal_source == "EXIF"
+    assert by_exif.focal_px[0] == pytest.approx(28 / DIAGONAL_35MM * 500)
+    assert by_exif.principal_point_px == (199.5, 149.5)
+    given = camera_of(photograph, (500, 510), (200, 100))
+    assert (given.focal_px, given.focal_source) == ((500, 510), "given")
+    assert given.principal_point_px == (200, 100)
+    plain = camera_of(photograph_of(np.zeros((30, 40, 3), np.uint8)))
+    assert (plain.focal_source, plain.focal_px) == ("assumed", (48.0, 48.0))
+    for wrong in (0, -3, float("nan")):
+        with pytest.raises(ConfigError, match="above zero"):
+            camera_of(photograph, wrong)
+
+
+def test_a_smaller_picture_has_a_smaller_camera():
+    """A point is seen at the same place of the picture, whose pixels are larger."""
+    camera = camera_of(photograph_of(np.zeros((300, 400, 3), np.uint8)), 500.0)
+    point = np.array([0.1, -0.2, 0.7])
+    large, small = (one.projection.project(point) for one in (camera, camera.scaled(0.25)))
+    np.testing.assert_allclose((small + 0.5) / 0.25, large + 0.5)
+
+
+ODD_FILES = {
+    "grey.png": lambda: Image.fromarray(np.full((40, 40), 130, np.uint8)),
+    "grey16.png": lambda: Image.fromarray(np.full((40, 40), 130 << 8, np.uint16)),
+    "cmyk.jpg": lambda: Image.new("CMYK", (40, 40), (0, 0, 0, 125)),
+    "palette.gif": lambda: Image.new("RGB", (40, 40), (130, 130, 130)).quantize(4),
+    "one.png": lambda: Image.new("RGB", (1, 1), (130, 130, 130)),
+    "alpha.png": lambda: Image.new("RGBA", (40, 40), (5, 5, 5, 128)),
+}
+
+
+@pytest.mark.parametrize("name", ODD_FILES)
+def test_pictures_of_any_kind_become_rgb_bytes(tmp_path, name):
+    ODD_FILES[name]().save(tmp_path / name)
+    pixels = read_photograph(tmp_path / name).pixels
+    assert pixels.dtype == np.uint8
+    assert pixels.shape[2] == 3
+    np.testing.assert_allclose(pixels, 130, atol=4)
+
+
+def test_of_an_animated_picture_the_first_frame(tmp_path):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert read_photograph(tmp_path / "a.gif").pixels[0, 0].tolist() == [255, 0, 0]
+
+
+def test_pictures_that_are_none(tmp_path, monkeypatch):
+    (tmp_path / "text.jpg").write_text("no image")
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(
+        tmp_path / "whole.jpg"
+    )
+    half = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "half.jpg").write_bytes(half[: len(half) // 2])
+    (tmp_path / "empty.png").write_bytes(b"")
+    reasons = {
+        "text.jpg": "not an image",
+        "half.jpg": "cannot be read whole",
+        "empty.png": "not an image",
+        "nowhere.jpg": "no such image",
+        ".": "a folder, not an image",
+    }
+    for name, reason in reasons.items():
+        with pytest.raises(BadImageError, match=reason):
+            read_photograph(tmp_path / name)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(BadImageError, match="cannot be read whole"):
+        read_photograph(tmp_path / "whole.jpg")
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)]
+)
+def test_arrays_that_are_no_picture(array):
+    with pytest.raises(BadImageError, match="RGB bytes"):
+        photograph_of(array)
+
+
+# The result
+
+
+def test_the_result_is_the_hands_that_were_seen(result, truth):
+    (person,) = result.persons
+    assert [hand.side for hand in person.hands] == ["right", "left"]
+    for column, hand in enumerate(person.hands):
+        assert (hand.source, hand.present, hand.explained) == ("fit", True, True)
+        error = np.linalg.norm(
+            (hand.joints - hand.joints[0]) - (truth.joints[0, column] - truth.joints[0, column, 0]),
+            axis=-1,
+        )
+        assert 1000 * error.mean() < 12
+        off = np.linalg.norm(hand.keypoints_px - truth.keypoints[0, column], axis=-1).mean()
+        assert off == pytest.approx(hand.reprojection_px, abs=1e-3)
+        assert off < 4
+        assert hand.joint_sigma_m[0] == 0
+        assert (hand.joint_sigma_m[1:] > 0).all()
+
+
+def test_vertices_joints_and_pixels_follow_from_the_parameters(result):
+    hands = load_hands()
+    for hand in result.hands:
+        model = hands.hand(hand.side)
+        mesh = mano_forward(model, hand.betas, hand.rotations, hand.transl)
+        np.testing.assert_allclose(mesh.vertices, hand.vertices, atol=1e-5)
+        np.testing.assert_allclose(mesh.joints, hand.joints, atol=1e-4)
+        of_pose = mano_forward(model, hand.betas, hand.pose, hand.transl)
+        np.testing.assert_allclose(of_pose.vertices, hand.vertices, atol=1e-4)
+        turned = axis_angle_to_matrix(jnp.asarray(hand.full_pose).reshape(16, 3))
+        np.testing.assert_allclose(turned, hand.rotations, atol=1e-4)
+        seen = result.camera.projection.project(hand.joints)
+        np.testing.assert_allclose(seen, hand.keypoints_px, atol=1e-2)
+    np.testing.assert_allclose(
+        result.persons[0].rel_trans,
+        result.persons[0].left.joints[0] - result.persons[0].right.joints[0],
+    )
+
+
+def test_the_files_say_the_same(result, tmp_path):
+    files = result.save(tmp_path, "a")
+    names = {file.name for file in files}
+    assert names == {"a_right.obj", "a_left.obj", "a.glb", "a.json", "a.png"}
+    assert {file.name for file in tmp_path.iterdir()} == names  # and nothing unfinished
+    content = json.loads((tmp_path / "a.json").read_text())
+    scene = trimesh.load(tmp_path / "a.glb")
+    for hand in result.hands:
+        mesh = trimesh.load(tmp_path / f"a_{hand.side}.obj", process=False)
+        np.testing.assert_allclose(mesh.vertices, hand.vertices, atol=1e-5)
+        in_gltf = scene.geometry[hand.side].vertices @ scene.graph[hand.side][0][:3, :3].T
+        np.testing.assert_allclose(in_gltf * [1, -1, -1], hand.vertices, atol=1e-5)
+        said = content["persons"][0][hand.side]
+        np.testing.assert_allclose(said["joints_m"], hand.joints, atol=1e-6)
+        np.testing.assert_allclose(said["rotations_with_mean"], hand.rotations, atol=1e-6)
+        header = (tmp_path / f"a_{hand.side}.obj").read_text().splitlines()[0]
+        assert header.startswith("#")
+        assert "x right, y down, z forward" in header
+    assert content["image"]["size_px"] == list(SIZE)
+    assert content["camera"]["focal_px"] == FOCAL.tolist()
+    assert "mirrored" in content["left_shape"]
+    assert cv2.imread(str(tmp_path / "a.png")) is not None
+
+
+def test_the_overlay_covers_the_hands(result, truth):
+    """Where the joints are the picture is painted, far from them it is as it was."""
+    painted = result.overlay(opacity=1.0)
+    before = result.photograph.pixels
+    inside = (truth.keypoints[0] > 2).all(-1) & (truth.keypoints[0] < np.array(SIZE) - 3).all(-1)
+    at = truth.keypoints[0][inside].round().astype(int)
+    changed = (painted != before).any(-1)
+    assert changed[at[:, 1], at[:, 0]].mean() > 0.9
+    assert changed.mean() < 0.5
+    assert result.overlay(longest_px=100).shape[:2] == (78, 100)
+
+
+def test_what_is_doubtful_is_said(truth):
+    def messages(hands, size=SIZE, focal=None):
+        engine = Engine(load_hands(), detector=Known(hands))
+        picture = np.zeros((size[1], size[0], 3), np.uint8)
+        return " | ".join(engine.many([picture], focal_px=focal)[0].messages)
+
+    assert messages([]) == "no hand was found"
+    assert "focal length assumed" in messages(detected(truth))
+    assert messages(detected(truth), focal=600.0) == ""
+    assert "may be the other side" in messages(detected(truth, side_probability=0.55))
+    shuffled = truth.keypoints[0, 0][np.random.default_rng(1).permutation(21)]
+    (wrong, _) = detected(truth)
+    wrong = dataclasses.replace(wrong, keypoints_px=shuffled, joints_m=None)
+    assert "no hand can lie as its keypoints say" in messages([wrong])
+    (tiny, _) = detected(truth)
+    shrunk = tiny.keypoints_px / 10
+    box = np.concatenate([shrunk.min(0), np.ptp(shrunk, axis=0)])
+    tiny = dataclasses.replace(tiny, keypoints_px=shrunk, box_px=box)
+    assert "too small" in messages([tiny])
+
+
+def test_several_persons_have_numbered_files(truth, tmp_path):
+    right, left = detected(truth)
+    moved = np.array([900.0, 0.0])
+    box = np.concatenate([right.box_px[:2] + moved, right.box_px[2:]])
+    far = dataclasses.replace(right, keypoints_px=right.keypoints_px + moved, box_px=box)
+    picture = np.zeros((400, 1500, 3), np.uint8)
+    engine = Engine(load_hands(), detector=Known([right, left, far]))
+    found = engine(picture)
+    assert len(found.persons) == 2
+    assert found.persons[1].rel_trans is None
+    names = {file.name for file in found.save(tmp_path, "a")}
+    assert {"a_1_right.obj", "a_1_left.obj", "a_2_right.obj"} <= names
+
+
+def test_a_box_needs_a_network(result):
+    engine = Engine(load_hands(), detector=None)
+    picture = np.zeros((10, 10, 3), np.uint8)
+    with pytest.raises(ConfigError, match="give its weights too"):
+        engine(picture, box=(0, 0, 5, 5))
+    with pytest.raises(ConfigError, match="a box must be given"):
+        engine(picture)
+
+
+# The commands
+
+
+@pytest.fixture
+def known_detector(truth, monkeypatch):
+    """The commands find what the truth says."""
+    monkeypatch.setattr(
+        "er_jax.photographs.load.MediaPipeHands", lambda folder: Known(detected(truth))
+    )
+
+
+def test_the_command_does_what_it_can(known_detector, tmp_path, capsys):
+    inside = tmp_path / "in"
+    inside.mkdir()
+    for name in ("a.jpg", "b.png"):
+        Image.new("RGB", SIZE, "grey").save(inside / name)
+    (inside / "broken.jpg").write_text("no image")
+    (inside / "notes.txt").write_text("not looked at")
+    with pytest.raises(BadImageError, match=r"1 of 3 pictures were left out.*broken\.jpg"):
+        run_photographs([inside], tmp_path / "out", focal_px=(600.0, 600.0))
+    made = {file.name for file in (tmp_path / "out").iterdir()}
+    assert {"a.json", "b.json", "a.png", "b_left.obj"} <= made
+    assert "broken.json" not in made
+    assert "a.jpg" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out/a.json").read_text())["camera"]["focal_source"] == "given"
+
+
+def test_hands_that_another_detector_found(truth, tmp_path):
+    Image.new("RGB", SIZE, "grey").save(tmp_path / "a.jpg")
+    write_keypoints(tmp_path / "k.json", [ImageKeypoints("a.jpg", detected(truth))])
+    out = tmp_path / "out"
+    run_photographs([tmp_path / "a.jpg"], out, detections=tmp_path / "k.json")
+    found = json.loads((out / "a.json").read_text())["persons"][0]
+    assert found["right"]["source"] == "fit"
+
+
+def test_keypoints_alone_become_hands(truth, tmp_path):
+    """`python -m er_jax.fit`: no picture is read."""
+    hands = [dataclasses.replace(hand, joints_m=None) for hand in detected(truth)]
+    write_keypoints(tmp_path / "k.json", [ImageKeypoints("a.jpg", hands, SIZE, tuple(FOCAL))])
+    out = tmp_path / "out"
+    run_fit(read_keypoints(tmp_path / "k.json"), out)
+    found = json.loads((out / "a.json").read_text())["persons"][0]
+    assert found["right"]["reprojection_px"] < 4
+    write_keypoints(tmp_path / "k.json", [ImageKeypoints("a.jpg", hands)])
+    with pytest.raises(ConfigError, match="--size WIDTH,HEIGHT"):
+        run_fit(read_keypoints(tmp_path / "k.json"), out)
+    run_fit(read_keypoints(tmp_path / "k.json"), out, size_px=SIZE)
+
+
+def test_without_a_network_the_missing_detector_is_told(tmp_path, monkeypatch):
+    def refuse(folder):
+        raise DetectorError("pip could not fetch")
+
+    monkeypatch.setattr("er_jax.photographs.load.MediaPipeHands", refuse)
+    Image.new("RGB", SIZE, "grey").save(tmp_path / "a.jpg")
+    with pytest.raises(DetectorError, match="could not fetch"):
+        run_photographs([tmp_path / "a.jpg"], tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "message"),
+    [
+        ([], {}, "no picture given"),
+        (["a.jpg"], {"boxes": [[0, 0, 5, 5]]}, "--box is for a trained network"),
+        (["a.jpg"], {"boxes": [[0, 0, 0, 5]], "weights": Path("x")}, "w and h above zero"),
+        (["a.jpg", "b.jpg"], {"boxes": [[0, 0, 5, 5]], "weights": Path("x")}, "1 boxes for 2"),
+        (["a.jpg"], {"visualize": True}, "give --weights too"),
+    ],
+)
+def test_options_that_cannot_be_meant(tmp_path, names, options, message):
+    with pytest.raises(ConfigError, match=message):
+        run_photographs([Path(name) for name in names], tmp_path, **options)
+
+
+@pytest.mark.parametrize(("text", "count"), [("wide", None), ("1,2,3", None), ("1,2", 4), ("", 2)])
+def test_numbers_that_are_none(text, count):
+    assert numbers("--focal", None) is None
+    assert numbers("--focal", "3,4.5") == [3, 4.5]
+    with pytest.raises(ConfigError, match=f"--focal={text}: give"):
+        numbers("--focal", text, count)
+
+
+def test_folders_stand_for_their_pictures(tmp_path):
+    for name in ("b.JPG", "a.png", "c.txt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in pictures_of([tmp_path])] == ["a.png", "b.JPG"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(NotFoundError, match="no picture in this folder"):
+        list(pictures_of([tmp_path / "empty"]))
+
+
+def test_images_of_one_name_are_numbered():
+    names = output_names([Path("a/x.jpg"), Path("b/y.jpg"), Path("b/x.png")])
+    assert names == ["x_1", "y", "x_2"]
+    names = output_names([Path("a/x.jpg"), Path("b/x.jpg"), Path("c/x_1.jpg")])
+    assert names == ["x_2", "x_3", "x_1"]
+
+
+def test_the_command_and_the_package_say_what_they_are(tmp_path):
+    failed = subprocess.run(
+        [
+            *(sys.executable, "-m", "er_jax", str(tmp_path / "no.jpg"), "--visualize"),
+            f"--output={tmp_path / 'hands'}",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert failed.returncode == ConfigError.exit_code
+    assert "give --weights too" in re.sub(r"\s+", " ", failed.stderr)
+    assert (tmp_path / "hands/log.txt").exists()
+    shown = subprocess.run(
+        [sys.executable, "-m", "er_jax", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "--weights" in re.sub(r"\s+", " ", shown.stdout)
+    assert callable(er_jax.reconstruct)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = er_jax.nothing
+
+
+def test_a_photograph_is_taken_as_it_is(result):
+    assert photograph_of(result.photograph) is result.photograph
+    assert isinstance(photograph_of(Image.new("L", (3, 2))), Photograph)
