@@ -23,7 +23,7 @@ from er_jax.fitting.fit import (
 from er_jax.fitting.posed_joints import finger_vectors, joint_model
 from er_jax.mano import HANDS, HandModel, axis_angle_to_matrix, mano_forward
 
-BATCH_SIZES = (1, 8, 64)
+BATCH_SIZES = (2, 4, 16, 64)
 SOURCES = 2
 STARTS = np.asarray(Rotation.create_group("O").as_matrix(), np.float32)
 """The 24 rotations of a cube: one of them is within 63° of any rotation."""

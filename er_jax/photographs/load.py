@@ -7,14 +7,11 @@ from typing import Any
 
 from er_jax.detection import Detector
 from er_jax.detection.mediapipe_hands import MediaPipeHands
-from er_jax.inference.attention_maps import outputs_to_visualize
 from er_jax.inference.pipeline import Box, Pipeline
 from er_jax.mano import load_hands
-from er_jax.models import ERConfig
 from er_jax.photographs.engine import NETWORK_ERROR_M, Engine
 from er_jax.photographs.photograph import Photograph, Picture
 from er_jax.photographs.result import Reconstruction
-from er_jax.training.load import load_network, recorded_config, validation_error_mm
 from er_jax.utils.cache import cache_dir, keep_compiled_programs
 
 
@@ -51,6 +48,11 @@ def load(
     hands = load_hands(mano_dir)
     network, error_m = None, NETWORK_ERROR_M
     if weights is not None:
+        # Half of the time that it takes to import this module, and of no use without a network.
+        from er_jax.inference.attention_maps import outputs_to_visualize
+        from er_jax.models import ERConfig
+        from er_jax.training.load import load_network, recorded_config, validation_error_mm
+
         source = Path(weights)
         config = recorded_config(source, step)
         collect = outputs_to_visualize(ERConfig.from_dict(config.model)) if visualize else ()
