@@ -1,5 +1,6 @@
 """A run from start to images on the tiny config: training, stopping, going on, evaluation."""
 
+import io
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
@@ -45,7 +47,7 @@ from er_jax.report.sample_images import IMAGES_EACH
 from er_jax.supervision.loaders import Split
 from er_jax.training.checkpoints import Checkpoints
 from er_jax.training.initial_weights import with_initial_weights
-from er_jax.training.load import load_network, load_trained, recorded_config
+from er_jax.training.load import load_network, load_trained, recorded_config, validation_error_mm
 from er_jax.training.loop import train
 from er_jax.training.metric_log import read_metric_log
 from er_jax.training.monitor import Monitor
@@ -318,26 +320,35 @@ def test_the_readmes_python(run, raw_dir, tmp_path, monkeypatch, capsys):
     assert list((tmp_path / "hands").glob("*.json"))
 
 
-def test_an_exported_network_is_the_checkpoints(run, tmp_path):
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+    """The folder of the run's exported network."""
     config, workdir = run
-    run_export(config, workdir, tmp_path, step=None)
+    folder = tmp_path_factory.mktemp("exported")
+    with redirect_stdout(io.StringIO()) as said:
+        run_export(config, workdir, folder, step=None)
+    assert f"for JAX {jax.__version__} and" in said.getvalue()
+    return folder
+
+
+def test_an_exported_network_is_the_checkpoints(run, exported):
+    config, workdir = run
     net = load_network(config, workdir, None)
     images = np.random.default_rng(0).uniform(size=(2, 64, 64, 3)).astype(np.float32)
-    program = jax.export.deserialize(bytearray((tmp_path / "er.stablehlo").read_bytes()))
+    program = jax.export.deserialize(bytearray((exported / "er.stablehlo").read_bytes()))
     expected = Reconstructor(net, load_hands(None), batch_sizes=(2,))(images)
     for name, array in program.call(images).items():
         np.testing.assert_allclose(array, getattr(expected, name), atol=1e-5, err_msg=name)
-    session = onnxruntime.InferenceSession(tmp_path / "er.onnx")
+    session = onnxruntime.InferenceSession(exported / "er.onnx")
     (vertices,) = session.run(["vertices"], {"images": images})
     np.testing.assert_allclose(vertices, expected.vertices, atol=1e-5)
 
 
-def test_exported_weights_stand_for_the_checkpoint(run, tmp_path, capsys):
+def test_exported_weights_stand_for_the_checkpoint(run, exported, tmp_path):
     """They are evaluated and fine-tuned from as the checkpoint is."""
     config, workdir = run
-    run_export(config, workdir, tmp_path / "first", step=None)
-    assert f"for JAX {jax.__version__} and" in capsys.readouterr().out
-    file = tmp_path / "first/er.safetensors"
+    file = exported / "er.safetensors"
+    assert validation_error_mm(file) == validation_error_mm(workdir) > 0
     trained, read = load_trained(config, workdir, None), load_trained(config, file, None)
     assert (read.step, read.depth_box_m) == (trained.step, trained.depth_box_m)
     assert_equal(read.weights, trained.weights)
@@ -353,16 +364,15 @@ def test_exported_weights_stand_for_the_checkpoint(run, tmp_path, capsys):
     assert_equal(started(config, fresh).params, trained.weights.params)
 
 
-def test_weights_that_do_not_fit(run, tmp_path):
-    config, workdir = run
+def test_weights_that_do_not_fit(run, exported, tmp_path):
+    config, _ = run
     other = config.copy_and_resolve_references()
-    run_export(config, workdir, tmp_path, step=None)
+    whole = (exported / "er.safetensors").read_bytes()
     other.model.feature_dim = 32
     with pytest.raises(RunMismatchError, match="feature_dim: 16 there, 32 now"):
-        load_trained(other, tmp_path / "er.safetensors", None)
+        load_trained(other, exported / "er.safetensors", None)
     with pytest.raises(NotFoundError, match=r"none\.safetensors: there is no such file"):
         load_trained(config, tmp_path / "none.safetensors", None)
-    whole = (tmp_path / "er.safetensors").read_bytes()
     (tmp_path / "half.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(WeightError, match=r"half\.safetensors is no .safetensors file, or is cut"):
         load_trained(config, tmp_path / "half.safetensors", None)

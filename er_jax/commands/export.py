@@ -10,7 +10,7 @@ from er_jax.inference.export import export_onnx, export_stablehlo
 from er_jax.mano import hand_model_identity, load_hands
 from er_jax.models.functional import network_of
 from er_jax.models.weights.import_export import export_network
-from er_jax.training.load import load_trained
+from er_jax.training.load import load_trained, recorded_run
 from er_jax.training.run_record import run_record
 from er_jax.utils.provenance import code_version
 
@@ -29,7 +29,9 @@ def run_export(config: ConfigDict, source: Path, output: Path, *, step: int | No
     export_stablehlo(net, hands, output / "er.stablehlo")
     export_onnx(net, hands, output / "er.onnx")
     made_with = {"hands": hand_model_identity(hands), "code": code_version()}
-    record = run_record(config, made_with) | {"step": trained.step}
+    recorded = recorded_run(source, step)
+    scores = {name: recorded.get(name) for name in ("validated_by", "validation")}
+    record = run_record(config, made_with) | scores | {"step": trained.step}
     export_network(net, output / "er.safetensors", record)
     Console().print(
         f"Wrote to {output}:\n"

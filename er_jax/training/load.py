@@ -32,18 +32,19 @@ def recorded_config(source: Path, step: int | None = None) -> ConfigDict:
       NotFoundError: there is no such checkpoint or file; names those that are there.
       WeightError: the file is none.
     """
-    return ConfigDict(_record(source, step)["config"])
+    return ConfigDict(recorded_run(source, step)["config"])
 
 
 def validation_error_mm(source: Path, step: int | None = None) -> float | None:
     """The lowest validation score of a run, where it was an MPJPE; None: there is none."""
-    record = _record(source, step)
+    record = recorded_run(source, step)
     scores = [one["score"] for one in record.get("validation", [])]
     by_joints = "/MPJPE/" in (record.get("validated_by") or "")
     return min(scores) if scores and by_joints else None
 
 
-def _record(source: Path, step: int | None) -> Mapping[str, Any]:
+def recorded_run(source: Path, step: int | None = None) -> Mapping[str, Any]:
+    """The record of a run, see `run_record`; arguments and errors as of `recorded_config`."""
     if source.suffix == ".safetensors":
         return read_record(source)
     with _checkpoint(source, step) as (checkpoints, chosen):
