@@ -26,9 +26,11 @@ from official_files import write_official_folder
 
 from data_pipeline.annotated_split import AnnotatedSplit
 from data_pipeline.datasets import RecordSource
+from er_jax.commands import demo
 from er_jax.commands.evaluate import run_evaluation
 from er_jax.commands.export import run_export
 from er_jax.commands.photographs import run_photographs
+from er_jax.detection import DetectorError
 from er_jax.evaluation.evaluate import HEADLINE
 from er_jax.evaluation.network import evaluate_network
 from er_jax.evaluation.predictions_file import read_predictions
@@ -461,3 +463,29 @@ def test_a_batch_larger_than_the_split(run, tmp_path):
     other.batch_size = 1000
     with pytest.raises(ValueError, match=r"fewer than config.batch_size=1000"):
         train(other, tmp_path)
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_the_demo_ends_well_with_and_without_a_detector(
+    run, raw_dir, monkeypatch, capsys, caplog, request, found
+):
+    """What comes after the training: whole images, or boxes where nothing can be fetched."""
+    config, workdir = run
+    if found:
+        request.getfixturevalue("detector_dir")
+    else:
+        refuse = Mock(side_effect=DetectorError("pip could not fetch it"))
+        monkeypatch.setattr(demo, "MediaPipeHands", refuse)
+    results = workdir / "evaluation/interhand26m-all-test.json"
+    monkeypatch.setattr(demo, "get_config", config.copy_and_resolve_references)
+    monkeypatch.setattr(demo, "prepare", Mock())
+    monkeypatch.setattr(demo, "run_training", Mock(return_value=Mock(finished=True)))
+    monkeypatch.setattr(demo, "run_evaluation", Mock(return_value=results))
+    monkeypatch.setattr(demo, "summary", lambda results, workdir, whole: "\n".join(whole))
+    monkeypatch.setattr(demo, "WHOLE_IMAGES", 4)
+    assert demo.run_demo(raw_dir, Path(config.data_dir), workdir) == 0
+    printed = capsys.readouterr().out
+    assert ("whole images, no box" in printed) == found
+    assert ("Detection is left out" in caplog.text) != found
+    made = {path.suffix for path in (workdir / "predictions").iterdir()}
+    assert {".json", ".png"} <= made

@@ -20,6 +20,7 @@ from er_jax.utils.progress import progress_bar
 FOUND = 0.25
 """Of the box around a hand's annotated joints: mean distance up to which it counts as found."""
 LEAST_JOINTS = 12  # of the annotated ones: a hand with fewer is not counted
+CELL_PX = (320, 210)
 GROUPS = ("single", "interacting")
 
 
@@ -145,7 +146,8 @@ def draw_whole_images(
         for hand in image.hands:
             draw_skeleton(truth, hand.keypoints_px, hand.known, HAND_COLOURS[hand.side])
         rows.append([image.pixels, result.overlay(), truth])
-    write_image(path, image_grid(rows, ["whole image, no box", "found", "annotated"], cell_px=320))
+    titles = ["whole image, no box", "found", "annotated"]
+    write_image(path, image_grid(rows, titles, CELL_PX[0], CELL_PX[1]))
 
 
 def _count_detections(

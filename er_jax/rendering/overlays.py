@@ -146,27 +146,31 @@ def _paint(
     return render_meshes(image, meshes, _PIXELS, opacity=opacity).image
 
 
-def image_grid(rows: Sequence[Sequence[Image]], titles: Sequence[str], cell_px: int = 224) -> Image:
-    """Square images in a table with a title above each column."""
+def image_grid(
+    rows: Sequence[Sequence[Image]],
+    titles: Sequence[str],
+    cell_px: int = 224,
+    cell_height_px: int | None = None,
+) -> Image:
+    """Images in a table with a title above each column; cells are square if no height is given."""
     header = np.full((28, cell_px * len(titles), 3), 255, np.uint8)
     for column, title in enumerate(titles):
         corner = (column * cell_px + 6, 20)
         cv2.putText(header, title, corner, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
-    return np.vstack(
-        [header, *(np.hstack([_fitted(cell, cell_px) for cell in row]) for row in rows)]
-    )
+    size = (cell_px, cell_height_px or cell_px)
+    return np.vstack([header, *(np.hstack([_fitted(cell, size) for cell in row]) for row in rows)])
 
 
-def _fitted(image: Image, side_px: int) -> Image:
-    """The image in a white square, its proportions kept."""
+def _fitted(image: Image, size_px: tuple[int, int]) -> Image:
+    """The image in a white rectangle, its proportions kept."""
     height, width = image.shape[:2]
-    scale = side_px / max(height, width)
+    scale = min(size_px[0] / width, size_px[1] / height)
     size = max(round(width * scale), 1), max(round(height * scale), 1)
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-    square = np.full((side_px, side_px, 3), 255, np.uint8)
-    left, top = (side_px - size[0]) // 2, (side_px - size[1]) // 2
-    square[top : top + size[1], left : left + size[0]] = small
-    return square
+    cell = np.full((size_px[1], size_px[0], 3), 255, np.uint8)
+    left, top = (size_px[0] - size[0]) // 2, (size_px[1] - size[1]) // 2
+    cell[top : top + size[1], left : left + size[0]] = small
+    return cell
 
 
 def side_by_side(images: Sequence[Image], height_px: int = 384) -> Image:
