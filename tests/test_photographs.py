@@ -17,7 +17,13 @@ from PIL import Image
 
 import er_jax
 from er_jax.commands.fit import run_fit
-from er_jax.commands.photographs import numbers, output_names, pictures_of, run_photographs
+from er_jax.commands.photographs import (
+    BATCH,
+    numbers,
+    output_names,
+    pictures_of,
+    run_photographs,
+)
 from er_jax.detection import (
     DetectedHand,
     DetectorError,
@@ -34,7 +40,7 @@ from er_jax.photographs.photograph import (
     photograph_of,
     read_photograph,
 )
-from er_jax.utils.errors import BadImageError, ConfigError, NotFoundError
+from er_jax.utils.errors import BadImageError, ConfigError, DiskError, NotFoundError
 
 SIZE = (512, 400)
 
@@ -166,7 +172,7 @@ def test_pictures_that_are_none(tmp_path, monkeypatch):
         with pytest.raises(BadImageError, match=reason):
             read_photograph(tmp_path / name)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(BadImageError, match="cannot be read whole"):
+    with pytest.raises(BadImageError, match="larger than 0 megapixels"):
         read_photograph(tmp_path / "whole.jpg")
 
 
@@ -220,25 +226,52 @@ def test_vertices_joints_and_pixels_follow_from_the_parameters(result):
 def test_the_files_say_the_same(result, tmp_path):
     files = result.save(tmp_path, "a")
     names = {file.name for file in files}
-    assert names == {"a_right.obj", "a_left.obj", "a.glb", "a.json", "a.png"}
+    assert names == {
+        f"a_hands{end}" for end in ("_right.obj", "_left.obj", ".glb", ".json", ".png")
+    }
     assert {file.name for file in tmp_path.iterdir()} == names  # and nothing unfinished
-    content = json.loads((tmp_path / "a.json").read_text())
-    scene = trimesh.load(tmp_path / "a.glb")
+    content = json.loads((tmp_path / "a_hands.json").read_text())
+    scene = trimesh.load(tmp_path / "a_hands.glb")
     for hand in result.hands:
-        mesh = trimesh.load(tmp_path / f"a_{hand.side}.obj", process=False)
+        mesh = trimesh.load(tmp_path / f"a_hands_{hand.side}.obj", process=False)
         np.testing.assert_allclose(mesh.vertices, hand.vertices, atol=1e-5)
         in_gltf = scene.geometry[hand.side].vertices @ scene.graph[hand.side][0][:3, :3].T
         np.testing.assert_allclose(in_gltf * [1, -1, -1], hand.vertices, atol=1e-5)
         said = content["persons"][0][hand.side]
         np.testing.assert_allclose(said["joints_m"], hand.joints, atol=1e-6)
         np.testing.assert_allclose(said["rotations_with_mean"], hand.rotations, atol=1e-6)
-        header = (tmp_path / f"a_{hand.side}.obj").read_text().splitlines()[0]
+        header = (tmp_path / f"a_hands_{hand.side}.obj").read_text().splitlines()[0]
         assert header.startswith("#")
         assert "x right, y down, z forward" in header
     assert content["image"]["size_px"] == list(SIZE)
     assert content["camera"]["focal_px"] == FOCAL.tolist()
     assert "mirrored" in content["left_shape"]
-    assert cv2.imread(str(tmp_path / "a.png")) is not None
+    assert cv2.imread(str(tmp_path / "a_hands.png")) is not None
+
+
+def test_a_result_replaces_an_earlier_one_and_nothing_else(result, tmp_path):
+    """Meshes of hands that are gone go; the picture and other pictures' files stay."""
+    kept = [tmp_path / name for name in ("a.png", "a.json", "a_hands_1_right.txt", "b_hands.glb")]
+    for file in (*kept, tmp_path / "a_hands_1_left.obj"):
+        file.write_text("kept")
+    result.save(tmp_path, "a")
+    (person,) = result.persons
+    one_hand = dataclasses.replace(result, persons=(dataclasses.replace(person, left=None),))
+    one_hand.save(tmp_path, "a")
+    assert all(file.read_text() == "kept" for file in kept)
+    left = {file.name for file in tmp_path.glob("a_hands*.obj")}
+    assert left == {"a_hands_right.obj"}
+    dataclasses.replace(result, persons=()).save(tmp_path, "a")
+    assert not list(tmp_path.glob("a_hands*.glb")) + list(tmp_path.glob("a_hands*.obj"))
+
+
+@pytest.mark.parametrize("size", [(3, 900), (900, 3), (1, 1)])
+def test_a_picture_of_any_shape_is_drawn(truth, tmp_path, size):
+    engine = Engine(load_hands(), detector=Known(detected(truth)))
+    found = engine(np.zeros((size[1], size[0], 3), np.uint8))
+    found.save(tmp_path, "a")
+    height, width, _ = cv2.imread(str(tmp_path / "a_hands.png")).shape
+    assert (height, width) < (481, 4 * 480)
 
 
 def test_the_overlay_covers_the_hands(result, truth):
@@ -262,7 +295,7 @@ def test_what_is_doubtful_is_said(truth):
     assert messages([]) == "no hand was found"
     assert "focal length assumed" in messages(detected(truth))
     assert messages(detected(truth), focal=600.0) == ""
-    assert "may be the other side" in messages(detected(truth, side_probability=0.55))
+    assert "may be the other side's (45%" in messages(detected(truth, side_probability=0.55))
     shuffled = truth.keypoints[0, 0][np.random.default_rng(1).permutation(21)]
     (wrong, _) = detected(truth)
     wrong = dataclasses.replace(wrong, keypoints_px=shuffled, joints_m=None)
@@ -285,7 +318,7 @@ def test_several_persons_have_numbered_files(truth, tmp_path):
     assert len(found.persons) == 2
     assert found.persons[1].rel_trans is None
     names = {file.name for file in found.save(tmp_path, "a")}
-    assert {"a_1_right.obj", "a_1_left.obj", "a_2_right.obj"} <= names
+    assert {"a_hands_1_right.obj", "a_hands_1_left.obj", "a_hands_2_right.obj"} <= names
 
 
 def test_a_box_needs_a_network(result):
@@ -295,6 +328,9 @@ def test_a_box_needs_a_network(result):
         engine(picture, box=(0, 0, 5, 5))
     with pytest.raises(ConfigError, match="a box must be given"):
         engine(picture)
+    for one in (picture, "a.jpg"):
+        with pytest.raises(ConfigError, match="takes a list of pictures"):
+            engine.many(one)
 
 
 # The commands
@@ -318,10 +354,12 @@ def test_the_command_does_what_it_can(known_detector, tmp_path, capsys):
     with pytest.raises(BadImageError, match=r"1 of 3 pictures were left out.*broken\.jpg"):
         run_photographs([inside], tmp_path / "out", focal_px=(600.0, 600.0))
     made = {file.name for file in (tmp_path / "out").iterdir()}
-    assert {"a.json", "b.json", "a.png", "b_left.obj"} <= made
-    assert "broken.json" not in made
+    assert {"a_hands.json", "b_hands.json", "a_hands.png", "b_hands_left.obj"} <= made
+    assert "broken_hands.json" not in made
     assert "a.jpg" in capsys.readouterr().out
-    assert json.loads((tmp_path / "out/a.json").read_text())["camera"]["focal_source"] == "given"
+    assert (
+        json.loads((tmp_path / "out/a_hands.json").read_text())["camera"]["focal_source"] == "given"
+    )
 
 
 def test_hands_that_another_detector_found(truth, tmp_path):
@@ -329,8 +367,33 @@ def test_hands_that_another_detector_found(truth, tmp_path):
     write_keypoints(tmp_path / "k.json", [ImageKeypoints("a.jpg", detected(truth))])
     out = tmp_path / "out"
     run_photographs([tmp_path / "a.jpg"], out, detections=tmp_path / "k.json")
-    found = json.loads((out / "a.json").read_text())["persons"][0]
+    found = json.loads((out / "a_hands.json").read_text())["persons"][0]
     assert found["right"]["source"] == "fit"
+    Image.new("RGB", SIZE, "grey").save(tmp_path / "unknown.jpg")
+    pictures = [tmp_path / "unknown.jpg", tmp_path / "a.jpg"]
+    with pytest.raises(BadImageError, match="1 of 2 pictures were left out"):
+        run_photographs(pictures, tmp_path / "two", detections=tmp_path / "k.json")
+    assert (tmp_path / "two/a_hands.json").exists()
+
+
+def test_what_was_done_before_an_interruption_is_told(
+    known_detector, truth, tmp_path, monkeypatch, caplog
+):
+    pictures = [tmp_path / f"{number}.png" for number in range(BATCH + 1)]
+    for picture in pictures:
+        Image.new("RGB", SIZE, "grey").save(picture)
+    pictures[-1].unlink()
+
+    def interrupted(path):
+        if path == pictures[-1]:
+            raise KeyboardInterrupt
+        return read_photograph(path)
+
+    monkeypatch.setattr("er_jax.commands.photographs.read_photograph", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        run_photographs(pictures, tmp_path / "out")
+    assert ended.value.code == 130
+    assert f"{BATCH} pictures are done" in caplog.text
 
 
 def test_keypoints_alone_become_hands(truth, tmp_path):
@@ -339,7 +402,7 @@ def test_keypoints_alone_become_hands(truth, tmp_path):
     write_keypoints(tmp_path / "k.json", [ImageKeypoints("a.jpg", hands, SIZE, tuple(FOCAL))])
     out = tmp_path / "out"
     run_fit(read_keypoints(tmp_path / "k.json"), out)
-    found = json.loads((out / "a.json").read_text())["persons"][0]
+    found = json.loads((out / "a_hands.json").read_text())["persons"][0]
     assert found["right"]["reprojection_px"] < 4
     write_keypoints(tmp_path / "k.json", [ImageKeypoints("a.jpg", hands)])
     with pytest.raises(ConfigError, match="--size WIDTH,HEIGHT"):
@@ -365,6 +428,7 @@ def test_without_a_network_the_missing_detector_is_told(tmp_path, monkeypatch):
         (["a.jpg"], {"boxes": [[0, 0, 0, 5]], "weights": Path("x")}, "w and h above zero"),
         (["a.jpg", "b.jpg"], {"boxes": [[0, 0, 5, 5]], "weights": Path("x")}, "1 boxes for 2"),
         (["a.jpg"], {"visualize": True}, "give --weights too"),
+        (["a.jpg"], {"boxes": [[0, 0, 5, 5]], "detections": Path("k")}, "give one of them"),
     ],
 )
 def test_options_that_cannot_be_meant(tmp_path, names, options, message):
@@ -381,8 +445,9 @@ def test_numbers_that_are_none(text, count):
 
 
 def test_folders_stand_for_their_pictures(tmp_path):
-    for name in ("b.JPG", "a.png", "c.txt"):
+    for name in ("b.JPG", "a.png", "c.txt", "a_hands.png", "a_hands_1_attention.png"):
         (tmp_path / name).touch()
+    (tmp_path / "a_hands.json").touch()  # so that those are this command's drawings
     assert [path.name for path in pictures_of([tmp_path])] == ["a.png", "b.JPG"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(NotFoundError, match="no picture in this folder"):
@@ -409,6 +474,15 @@ def test_the_command_and_the_package_say_what_they_are(tmp_path):
     assert failed.returncode == ConfigError.exit_code
     assert "give --weights too" in re.sub(r"\s+", " ", failed.stderr)
     assert (tmp_path / "hands/log.txt").exists()
+    (tmp_path / "file").touch()
+    failed = subprocess.run(
+        [*(sys.executable, "-m", "er_jax", "a.jpg"), f"--output={tmp_path / 'file/out'}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert failed.returncode == DiskError.exit_code
+    assert "Traceback" not in failed.stderr
     shown = subprocess.run(
         [sys.executable, "-m", "er_jax", "--help"], capture_output=True, text=True, check=True
     )

@@ -270,7 +270,7 @@ def test_a_box_gives_the_networks_hands_where_it_sees_them(run, raw_dir, tmp_pat
     image = sorted((raw_dir / "images/test").rglob("*.jpg"))[0]
     box = [150.0, 50.0, 200.0, 220.0]
     run_photographs([image], tmp_path, weights=workdir, boxes=[box], visualize=True)
-    content = json.loads((tmp_path / f"{image.stem}.json").read_text())["persons"][0]
+    content = json.loads((tmp_path / f"{image.stem}_hands.json").read_text())["persons"][0]
     hands = load_hands(None)
     config = recorded_config(workdir)
     pipeline = Pipeline(load_network(config, workdir, None, hands), hands)
@@ -281,11 +281,11 @@ def test_a_box_gives_the_networks_hands_where_it_sees_them(run, raw_dir, tmp_pat
         assert 1000 * np.linalg.norm(relative, axis=-1).mean() < 3
         assert content[name]["source"] == "network"
         assert found[:, 2].min() > 0.1
-        mesh = trimesh.load(tmp_path / f"{image.stem}_{name}.obj", process=False)
+        mesh = trimesh.load(tmp_path / f"{image.stem}_hands_{name}.obj", process=False)
         assert mesh.faces.tolist() == np.asarray(hands.faces)[side].tolist()
         wrist = np.asarray(hands.joint_regressor)[side, :778, 0] @ mesh.vertices
         np.testing.assert_allclose(wrist, found[0], atol=1e-4)
-    assert (tmp_path / f"{image.stem}_attention.png").exists()
+    assert (tmp_path / f"{image.stem}_hands_attention.png").exists()
 
 
 @pytest.mark.parametrize("use_deocc", [True, False])

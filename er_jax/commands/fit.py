@@ -5,25 +5,22 @@ python -m er_jax.fit --keypoints openpose_json/ --format openpose --size 1280,72
 """
 
 import argparse
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from er_jax.commands.exit_codes import exit_with_message
-from er_jax.commands.logs import log_to
-from er_jax.commands.photographs import numbers, output_names, table_of
+from er_jax.commands.photographs import begin, numbers, output_names, show, tell
 from er_jax.detection import ImageKeypoints, read_keypoints
+from er_jax.mano import HANDS
 from er_jax.photographs.engine import Engine
 from er_jax.photographs.load import load
 from er_jax.photographs.photograph import Photograph
 from er_jax.photographs.result import Reconstruction
-from er_jax.utils.cache import cache_dir
+from er_jax.rendering.overlays import HAND_COLOURS, draw_skeleton
 from er_jax.utils.errors import ConfigError
 from er_jax.utils.progress import progress_bar
-from er_jax.utils.xla_cpu import prepare_cpu
 
 FORMATS = ("er_jax", "openpose", "mmpose", "mediapipe")
 BATCH = 8
@@ -32,10 +29,8 @@ BATCH = 8
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; the exit code is that of `er_jax.main`."""
     options = _parser().parse_args(arguments)
-    prepare_cpu(cache_dir() / "compiled")
-    options.output.mkdir(parents=True, exist_ok=True)
-    log_to(options.output / "log.txt")
     with exit_with_message():
+        begin(options.output)
         size = numbers("--size", options.size, 2)
         size_px = (int(size[0]), int(size[1])) if size else None
         focal = numbers("--focal", options.focal)
@@ -85,6 +80,7 @@ def run_fit(
     engine = load(mano_dir=mano_dir, detect=False)
     names = output_names([Path(image.image) for image in images])
     results: list[tuple[Path, Reconstruction]] = []
+    told: set[str] = set()
     with progress_bar("Fitting", len(images), "pictures") as bar:
         for image, name in zip(images, names, strict=True):
             result = _fitted(
@@ -95,12 +91,10 @@ def run_fit(
                 image.principal_point_px or principal_point_px,
             )
             result.save(output, name)
-            for message in result.messages:
-                logging.warning("%s: %s", image.image, message)
+            tell(Path(image.image), result, told)
             results.append((Path(image.image), result.without_pixels()))
             bar.advance()
-    Console().print(table_of(results))
-    Console().print(f"Meshes, parameters and drawings are in {output}", soft_wrap=True)
+    show(results, output)
 
 
 def _fitted(
@@ -110,15 +104,19 @@ def _fitted(
     focal_px: tuple[float, float] | None,
     principal_point_px: tuple[float, float] | None,
 ) -> Reconstruction:
-    """One picture's hands; the picture itself, which is not needed, is white."""
+    """One picture's hands; in the place of the picture, its keypoints on white."""
     if size_px is None:
         raise ConfigError(
             f"{image.image}: the picture's size is not known, and the camera follows from it: give "
             "`size_px` in the file, or --size WIDTH,HEIGHT"
         )
-    white = np.full((size_px[1], size_px[0], 3), 255, np.uint8)
+    canvas = np.full((size_px[1], size_px[0], 3), 255, np.uint8)
+    for hand in image.hands:
+        known = np.isfinite(hand.keypoints_px).all(-1)
+        points = np.where(known[:, None], hand.keypoints_px, 0.0)
+        draw_skeleton(canvas, points, known, HAND_COLOURS[HANDS.index(hand.side)])
     return engine.many(
-        [Photograph(white, Path(image.image), size_px)],
+        [Photograph(canvas, Path(image.image), size_px)],
         detections=[image.hands],
         focal_px=focal_px,
         principal_point_px=principal_point_px,
@@ -132,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
         "er_jax is described in er_jax/detection/keypoints_file.py and in docs/photographs.md.",
     )
     add = parser.add_argument
-    add("--keypoints", type=Path, required=True, help="a file, or a folder of such files")
+    add("--keypoints", type=Path, required=True, help="a file, or their folder, but for er_jax")
     add("--format", choices=FORMATS, default="er_jax", help="who wrote it (er_jax)")
     add("--output", type=Path, default=Path("hands"), help="folder of what is made (hands)")
     add("--mano_dir", type=Path, help="MANO's files; without: the stand-in hand")

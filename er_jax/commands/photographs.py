@@ -5,10 +5,13 @@ er_jax photo.jpg --weights RUN --mano_dir MANO
 """
 
 import argparse
+import dataclasses
 import itertools
 import logging
+import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -16,19 +19,19 @@ from rich.table import Table
 
 from er_jax.commands.exit_codes import exit_with_message
 from er_jax.commands.logs import log_to
-from er_jax.detection import FileDetections
+from er_jax.detection import DetectedHand, FileDetections
 from er_jax.inference.attention_maps import draw_attention_maps
 from er_jax.inference.pipeline import Box, square_box
-from er_jax.photographs.engine import Engine
 from er_jax.photographs.load import load
 from er_jax.photographs.photograph import Photograph, read_photograph
 from er_jax.photographs.result import Reconstruction
 from er_jax.utils.cache import cache_dir
-from er_jax.utils.errors import BadImageError, ConfigError, NotFoundError
+from er_jax.utils.errors import BadImageError, ConfigError, DataError, NotFoundError, disk_error
 from er_jax.utils.progress import progress_bar
 from er_jax.utils.xla_cpu import prepare_cpu
 
 BATCH = 8
+EXIT_INTERRUPTED = 130  # as shells have it for SIGINT
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif")
 """Of the files that are taken for pictures in a folder; a file that is named is always tried."""
 
@@ -36,10 +39,8 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; the exit code is that of `er_jax.main`."""
     options = _parser().parse_args(arguments)
-    prepare_cpu(cache_dir() / "compiled")
-    options.output.mkdir(parents=True, exist_ok=True)
-    log_to(options.output / "log.txt")
     with exit_with_message():
+        begin(options.output)
         focal = numbers("--focal", options.focal)
         middle = numbers("--principal_point", options.principal_point, 2)
         run_photographs(
@@ -56,6 +57,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             visualize=options.visualize,
         )
     return 0
+
+
+def begin(output: Path) -> None:
+    """Makes the output's folder, in which the log is kept, and prepares the CPU.
+
+    Raises:
+      DiskError: it cannot be made.
+    """
+    prepare_cpu(cache_dir() / "compiled")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        log_to(output / "log.txt")
+    except OSError as error:
+        raise disk_error(output, error) from None
 
 
 def run_photographs(
@@ -92,7 +107,7 @@ def run_photographs(
       BadImageError: some pictures are missing or cannot be read; all others are done.
     """
     paths = list(pictures_of(pictures))
-    _check(paths, boxes, weights, visualize)
+    _check(paths, boxes, detections, weights, visualize)
     given = FileDetections(detections) if detections else None
     engine = load(
         weights=weights,
@@ -102,44 +117,97 @@ def run_photographs(
         step=step,
         visualize=visualize,
     )
-    reconstruct = partial(
-        _reconstructed,
-        engine,
-        given=given,
-        focal_px=focal_px,
-        principal_point_px=principal_point_px,
-    )
     output.mkdir(parents=True, exist_ok=True)
     rows: list[tuple[Path, Reconstruction]] = []
     left_out: list[Path] = []
+    told: set[str] = set()
     every_box: list[Box | None] = [None] * len(paths) if boxes is None else list(boxes)
     work = list(zip(paths, output_names(paths), every_box, strict=True))
-    with progress_bar("Reconstructing", len(paths), "pictures") as bar:
+    with progress_bar("Reconstructing", len(paths), "pictures") as bar, _told_if_interrupted(rows):
         for first in range(0, len(work), BATCH):
             batch = work[first : first + BATCH]
-            readable = []
-            for path, name, box in batch:
+            readable = list(_readable(batch, given, left_out))
+            found = engine.many(
+                [one.photograph for one in readable],
+                None if boxes is None else [one.box for one in readable if one.box is not None],
+                detections=None if given is None else [one.detections or [] for one in readable],
+                focal_px=focal_px,
+                principal_point_px=principal_point_px,
+            )
+            for one, result in zip(readable, found, strict=True):
                 try:
-                    readable.append((read_photograph(path), path, name, box))
-                except BadImageError as error:
-                    logging.error("%s", error)
-                    left_out.append(path)
-            for (_, path, name, _), result in zip(readable, reconstruct(readable), strict=True):
-                result.save(output, name)
-                if visualize:
-                    _draw_attention(output, name, result)
-                rows.append((path, result.without_pixels()))
-                for message in result.messages:
-                    logging.warning("%s: %s", path, message)
+                    result.save(output, one.name)
+                    if visualize:
+                        _draw_attention(output, one.name, result)
+                except OSError as error:
+                    logging.error("%s", disk_error(output / one.name, error))
+                    left_out.append(one.path)
+                    continue
+                rows.append((one.path, result.without_pixels()))
+                tell(one.path, result, told)
             bar.advance(len(batch))
-    Console().print(table_of(rows))
-    Console().print(f"Meshes, parameters and drawings are in {output}", soft_wrap=True)
+    if rows:
+        show(rows, output)
     if left_out:
         raise BadImageError(
             f"{len(left_out)} of {len(paths)} pictures were left out, see above: "
             + ", ".join(map(str, left_out[:5]))
             + (", …" if len(left_out) > 5 else "")
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Readable:
+    photograph: Photograph
+    path: Path
+    name: str
+    box: Box | None
+    detections: list[DetectedHand] | None
+
+
+def _readable(
+    batch: Sequence[tuple[Path, str, Box | None]],
+    given: FileDetections | None,
+    left_out: list[Path],
+) -> Iterator[_Readable]:
+    """The pictures of a batch that can be read; the others are told."""
+    for path, name, box in batch:
+        try:
+            photograph = read_photograph(path)
+            detections = None if given is None else given.of(path).hands
+        except DataError as error:
+            logging.error("%s", error)
+            left_out.append(path)
+        else:
+            yield _Readable(photograph, path, name, box, detections)
+
+
+@contextmanager
+def _told_if_interrupted(rows: Sequence[object]) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        logging.error("Interrupted: %d pictures are done, their files are whole", len(rows))
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def tell(path: Path, result: Reconstruction, told: set[str]) -> None:
+    """Logs what is doubtful of a result; what is so of every picture only once."""
+    for message in result.messages:
+        if not message.startswith("focal length assumed"):
+            logging.warning("%s: %s", path, message)
+        elif not told:
+            told.add(message)
+            logging.warning("%s: %s (told once)", path, message)
+
+
+def show(rows: Sequence[tuple[Path, Reconstruction]], output: Path) -> None:
+    """Prints the table of what was found, and where it lies."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)
+    console.print(table_of(rows))
+    console.print(f"Meshes, parameters and drawings are in {output}", soft_wrap=True)
 
 
 def pictures_of(named: Sequence[Path]) -> Iterator[Path]:
@@ -152,10 +220,20 @@ def pictures_of(named: Sequence[Path]) -> Iterator[Path]:
         if not path.is_dir():
             yield path
             continue
-        inside = sorted(file for file in path.iterdir() if file.suffix.lower() in ENDINGS)
+        inside = sorted(
+            file
+            for file in path.iterdir()
+            if file.suffix.lower() in ENDINGS and not _is_drawing(file)
+        )
         if not inside:
             raise NotFoundError(f"{path}: no picture in this folder ({', '.join(ENDINGS)})")
         yield from inside
+
+
+def _is_drawing(file: Path) -> bool:
+    """Returns whether a picture is what this command made of another one."""
+    stem = re.sub(r"_hands(_\d+)?(_attention)?$", "_hands", file.stem)
+    return stem.endswith("_hands") and file.with_name(f"{stem}.json").exists()
 
 
 def output_names(pictures: Sequence[Path]) -> list[str]:
@@ -195,7 +273,11 @@ def numbers(flag: str, text: str | None, count: int | None = None) -> list[float
 
 
 def _check(
-    paths: Sequence[Path], boxes: Sequence[Box] | None, weights: Path | None, visualize: bool
+    paths: Sequence[Path],
+    boxes: Sequence[Box] | None,
+    detections: Path | None,
+    weights: Path | None,
+    visualize: bool,
 ) -> None:
     if not paths:
         raise ConfigError("no picture given: name files or folders of pictures")
@@ -203,6 +285,8 @@ def _check(
         raise ConfigError("--visualize shows what a trained network sees: give --weights too")
     if boxes is None:
         return
+    if detections is not None:
+        raise ConfigError("--box or --detections: both say where the hands are, give one of them")
     if weights is None:
         raise ConfigError("--box is for a trained network: give --weights too, or leave it out")
     if len(boxes) != len(paths):
@@ -214,32 +298,12 @@ def _check(
         square_box(box)
 
 
-def _reconstructed(
-    engine: Engine,
-    pictures: Sequence[tuple[Photograph, Path, str, Box | None]],
-    *,
-    given: FileDetections | None,
-    focal_px: tuple[float, float] | None,
-    principal_point_px: tuple[float, float] | None,
-) -> list[Reconstruction]:
-    if not pictures:
-        return []
-    boxes = [box for *_, box in pictures if box is not None]
-    return engine.many(
-        [photograph for photograph, *_ in pictures],
-        boxes or None,
-        detections=[given.of(path).hands for _, path, *_ in pictures] if given else None,
-        focal_px=focal_px,
-        principal_point_px=principal_point_px,
-    )
-
-
 def _draw_attention(output: Path, name: str, result: Reconstruction) -> None:
     several = len(result.persons) > 1
     for number, person in enumerate(result.persons, 1):
         if person.network is not None:
             ending = f"{number}_attention" if several else "attention"
-            file = output / f"{name}_{ending}.png"
+            file = output / f"{name}_hands_{ending}.png"
             draw_attention_maps(file, person.network.crop.image, person.network.prediction)
 
 
@@ -247,7 +311,7 @@ def table_of(results: Iterable[tuple[Path, Reconstruction]]) -> Table:
     """A row a hand: what was found in each picture, and how far it is off its keypoints."""
     table = Table()
     for column in ("picture", "person", "hand", "score", "from", "off its keypoints", "seconds"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for path, result in results:
         seconds = f"{result.seconds:.2f}"
         if not result.hands:
@@ -255,9 +319,10 @@ def table_of(results: Iterable[tuple[Path, Reconstruction]]) -> Table:
         for number, person in enumerate(result.persons, 1):
             for hand in person.hands:
                 off = f"{hand.reprojection_px:.1f} px, {hand.reprojection:.1%} of its size"
+                score = "–" if hand.score is None else f"{hand.score:.2f}"
                 doubt = "" if hand.explained else " (!)"
                 table.add_row(
-                    *(path.name, str(number), hand.side, f"{hand.score:.2f}", hand.source),
+                    *(path.name, str(number), hand.side, score, hand.source),
                     *(off + doubt, seconds),
                 )
     return table

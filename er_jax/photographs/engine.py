@@ -128,6 +128,11 @@ class Engine:
           BadImageError: a picture cannot be read.
           ConfigError: boxes without a network, or one that has no area or lies outside its picture.
         """
+        if isinstance(pictures, str | np.ndarray) or not isinstance(pictures, Sequence):
+            raise ConfigError(
+                f"many() takes a list of pictures, not one {type(pictures).__name__}: call the "
+                "engine itself with one picture"
+            )
         started = time.monotonic()
         photographs = [photograph_of(picture) for picture in pictures]
         cameras = [camera_of(one, focal_px, principal_point_px) for one in photographs]
@@ -264,8 +269,8 @@ class Engine:
             side=fitted.side,
             present=True,
             source=source,
-            score=1.0 if detected is None else float(detected.score),
-            side_probability=1.0 if detected is None else float(detected.side_probability),
+            score=None if detected is None else float(detected.score),
+            side_probability=None if detected is None else float(detected.side_probability),
             vertices=fitted.vertices,
             joints=fitted.joints,
             joint_sigma_m=fitted.joint_sigma_m,
@@ -345,7 +350,7 @@ def _messages(
     if camera.focal_source == "assumed":
         said.append(
             f"focal length assumed ({camera.focal_px[0]:.0f} px): distances from the camera scale "
-            "with it; give --focal"
+            "with it; give the focal length"
         )
     for number, hand in hands:
         name = f"person {number}, {hand.side} hand"
@@ -356,7 +361,11 @@ def _messages(
             said.append(
                 f"{name}: no hand can lie as its keypoints say ({hand.reprojection:.0%} of its "
                 "size off)"
+                if hand.detected_px is not None
+                else f"{name}: the network's mesh and its heatmaps are {hand.reprojection:.0%} of "
+                "its size apart"
             )
-        if hand.side_probability < UNSURE_SIDE:
-            said.append(f"{name}: it may be the other side ({hand.side_probability:.0%} sure)")
+        if hand.side_probability is not None and hand.side_probability < UNSURE_SIDE:
+            other = 1 - hand.side_probability
+            said.append(f"{name}: it may be the other side's ({other:.0%} by the detector)")
     return tuple(said)

@@ -84,16 +84,20 @@ def read_photograph(path: Path) -> Photograph:
       BadImageError: the file is missing, a folder, cut short, no image, or too large to be one.
     """
     try:
-        with warnings.catch_warnings(), Image.open(path) as file:
-            warnings.simplefilter("ignore")  # of odd metadata, which nothing here depends on
-            return _from_pillow(file, path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of size and odd metadata, on which nothing depends
+            with Image.open(path) as file:
+                return _from_pillow(file, path)
     except FileNotFoundError:
         raise BadImageError(f"{path}: no such image") from None
     except IsADirectoryError:
         raise BadImageError(f"{path}: a folder, not an image") from None
     except Image.UnidentifiedImageError:
         raise BadImageError(f"{path}: not an image (JPEG, PNG, WebP, …)") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        raise BadImageError(f"{path}: larger than {limit} megapixels; make it smaller") from None
+    except (OSError, SyntaxError, ValueError) as error:
         raise BadImageError(f"{path}: cannot be read whole ({error})") from None
 
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from jaxtyping import Float, Int
 from er_jax.inference.pipeline import TwoHands
 from er_jax.mano import HAND21, HANDS, MANO16
 from er_jax.photographs.photograph import Photograph, PhotographCamera, Pixels
-from er_jax.rendering.overlays import HAND_COLOURS, side_by_side, turned_view, write_image
+from er_jax.rendering.overlays import HAND_COLOURS, fitted, turned_view, write_image
 from er_jax.rendering.rasterizer import Mesh, render_meshes
 from er_jax.utils.atomic_write import atomic_write, write_json
 
@@ -27,7 +29,7 @@ CAMERA_TO_GLTF = np.diag([1.0, -1.0, -1.0, 1.0])
 LARGEST_DRAWING_PX = 1600
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Hand:
     """One hand. Lengths in metres in the camera's axes (x right, y down, z forward), radians.
 
@@ -35,8 +37,8 @@ class Hand:
       side: "right" or "left": the person's own.
       present: whether the hand is there; False only of a network's hand that nobody saw.
       source: "fit" (keypoints), "network", or "both".
-      score: how sure it is that a hand is there, 0 to 1; 1 where a box was given.
-      side_probability: of the side, 0 to 1.
+      score: how sure it is that a hand is there, 0 to 1; None where a box was given.
+      side_probability: of the side, 0 to 1; None where a box was given.
       vertices: of the mesh.
       joints: in the order `er_jax.mano.HAND21`.
       joint_sigma_m: standard deviation of each joint's place relative to the wrist.
@@ -58,8 +60,8 @@ class Hand:
     side: str
     present: bool
     source: str
-    score: float
-    side_probability: float
+    score: float | None
+    side_probability: float | None
     vertices: Float[np.ndarray, "778 3"]
     joints: Float[np.ndarray, "21 3"]
     joint_sigma_m: Float[np.ndarray, "21"]
@@ -74,6 +76,9 @@ class Hand:
     pose: Float[np.ndarray, "48"]
     full_pose: Float[np.ndarray, "48"]
     transl: Float[np.ndarray, "3"]
+
+    def __repr__(self) -> str:
+        return f"Hand({self.side}, {self.source}, score {_shown(self.score)})"
 
     @property
     def reprojection(self) -> float:
@@ -108,7 +113,7 @@ class Person:
         return self.left.joints[0] - self.right.joints[0]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Reconstruction:
     """All hands of one picture, in the metres of one camera.
 
@@ -129,6 +134,10 @@ class Reconstruction:
     messages: tuple[str, ...]
     hand_model: str
     seconds: float
+
+    def __repr__(self) -> str:
+        path = self.photograph.path
+        return f"Reconstruction({'' if path is None else f'{path.name}: '}{list(self.hands)})"
 
     @property
     def hands(self) -> tuple[Hand, ...]:
@@ -161,15 +170,18 @@ class Reconstruction:
 
     def drawing(self, height_px: int = 480) -> Pixels:
         """The picture, the overlay, and all hands seen from the camera's right, side by side."""
-        longest = round(height_px * max(self.photograph.size_px) / self.photograph.size_px[1])
-        painted = self.overlay(longest_px=max(longest, 64))
-        views = [self.photograph.pixels, painted]
+        width, height = self.photograph.size_px
+        cell = min(max(round(height_px * width / height), height_px // 3), 3 * height_px)
+        painted = self.overlay(longest_px=3 * height_px)
+        views = [fitted(view, (cell, height_px)) for view in (self.photograph.pixels, painted)]
         if self.hands:
             views.append(turned_view(self._meshes(), height_px))
-        return side_by_side(views, height_px)
+        return np.hstack(views)
 
     def save(self, folder: Path | str, name: str | None = None) -> list[Path]:
         """Writes all that was found; see the README's table of files.
+
+        Meshes of an earlier result of this name, which this one has not, are removed.
 
         Args:
           folder: made if absent.
@@ -181,20 +193,19 @@ class Reconstruction:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         path = self.photograph.path
-        stem = name or (path.stem if path is not None else "hands")
+        stem = f"{name or (path.stem if path is not None else 'photo')}_hands"
+        meshes = {f"{stem}_{label}.obj": hand for label, hand in self._labelled()}
         files = []
         scene = trimesh.Scene()
-        for label, hand in self._labelled():
+        for file, hand in meshes.items():
+            side = HANDS.index(hand.side)
+            colours = np.tile(HAND_COLOURS[side], (len(hand.vertices), 1))
             mesh = trimesh.Trimesh(
-                hand.vertices,
-                self.faces[HANDS.index(hand.side)],
-                vertex_colors=np.tile(
-                    HAND_COLOURS[HANDS.index(hand.side)], (len(hand.vertices), 1)
-                ),
-                process=False,
+                hand.vertices, self.faces[side], vertex_colors=colours, process=False
             )
+            label = file.removeprefix(f"{stem}_").removesuffix(".obj")
             scene.add_geometry(mesh, node_name=label, geom_name=label, transform=CAMERA_TO_GLTF)
-            files.append(folder / f"{stem}_{label}.obj")
+            files.append(folder / file)
             with atomic_write(files[-1]) as temporary:
                 header = f"er_jax: a {hand.side} hand, axes of the {AXES}"
                 text = trimesh.exchange.obj.export_obj(mesh, include_color=False, header=header)
@@ -203,12 +214,13 @@ class Reconstruction:
             files.append(folder / f"{stem}.glb")
             with atomic_write(files[-1]) as temporary:
                 temporary.write_bytes(scene.export(file_type="glb"))
-        files.append(folder / f"{stem}.json")
-        write_json(files[-1], self.to_dict())
         files.append(folder / f"{stem}.png")
         beside = files[-1].with_name(f".{stem}.unfinished.png")
         with atomic_write(files[-1], temporary=beside) as temporary:
             write_image(temporary, self.drawing())
+        files.append(folder / f"{stem}.json")
+        write_json(files[-1], self.to_dict())
+        _remove_others(folder, stem, files)
         return files
 
     def to_dict(self, *, vertices: bool = False) -> dict[str, Any]:
@@ -288,6 +300,14 @@ _UNITS = {
 """Fields of `Hand` and their keys in JSON."""
 
 
+def _remove_others(folder: Path, stem: str, files: Sequence[Path]) -> None:
+    """Removes the meshes of an earlier result of this name."""
+    meshes = re.compile(re.escape(stem) + r"((_\d+)?_(right|left)\.obj|\.glb)")
+    for path in folder.iterdir():
+        if meshes.fullmatch(path.name) and path not in files:
+            path.unlink()
+
+
 def _hand_dict(hand: Hand | None, vertices: bool) -> dict[str, Any] | None:
     if hand is None:
         return None
@@ -296,6 +316,10 @@ def _hand_dict(hand: Hand | None, vertices: bool) -> dict[str, Any] | None:
     if vertices:
         found["vertices_m"] = _plain(hand.vertices)
     return found
+
+
+def _shown(score: float | None) -> str:
+    return "–" if score is None else f"{score:.2f}"
 
 
 def _plain(value: Any) -> Any:

@@ -158,10 +158,10 @@ def image_grid(
         corner = (column * cell_px + 6, 20)
         cv2.putText(header, title, corner, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
     size = (cell_px, cell_height_px or cell_px)
-    return np.vstack([header, *(np.hstack([_fitted(cell, size) for cell in row]) for row in rows)])
+    return np.vstack([header, *(np.hstack([fitted(cell, size) for cell in row]) for row in rows)])
 
 
-def _fitted(image: Image, size_px: tuple[int, int]) -> Image:
+def fitted(image: Image, size_px: tuple[int, int]) -> Image:
     """The image in a white rectangle, its proportions kept."""
     height, width = image.shape[:2]
     scale = min(size_px[0] / width, size_px[1] / height)

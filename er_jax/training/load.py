@@ -54,6 +54,8 @@ def recorded_run(source: Path, step: int | None = None) -> Mapping[str, Any]:
 @contextmanager
 def _checkpoint(source: Path, step: int | None) -> Iterator[tuple[Checkpoints, int]]:
     """A run's checkpoints and the step that is meant."""
+    if not source.is_dir():
+        raise NotFoundError(f"{source}: neither a run's folder nor an er.safetensors is there")
     folder = source / "checkpoints"
     with Checkpoints(folder, read_only=True) as checkpoints:
         saved = checkpoints.steps()
