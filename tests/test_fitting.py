@@ -12,7 +12,7 @@ from official_files import write_official_folder
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from er_jax.fitting.fit import LOWER, UPPER
+from er_jax.fitting.fit import COUPLING, COUPLING_SIGMA, LOWER, SPREAD, UPPER, rest_joints
 from er_jax.fitting.fitter import (
     Fitter,
     HandEvidence,
@@ -95,6 +95,12 @@ def test_flexion_goes_to_the_palm_and_the_second_angle_to_the_thumb(side):
         pose = np.r_[np.zeros(3), flat + vectors.ravel()]
         moved = np.asarray(mano_forward(hand, np.zeros(10), pose).joints)[tip] - still[tip]
         assert moved @ way / np.linalg.norm(moved) / np.linalg.norm(way) > 0.5
+
+
+def test_a_hand_at_rest_is_in_its_mean_pose():
+    hands = load_hands()
+    expected = [mano_forward(hands.hand(side), np.zeros(10), np.zeros(48)).joints for side in HANDS]
+    np.testing.assert_allclose(rest_joints(joint_model(hands)), expected, atol=5e-6)
 
 
 # The solver
@@ -215,6 +221,35 @@ def test_a_keypoint_that_was_not_seen_does_not_count():
     np.testing.assert_array_equal(results[0], results[1])
     np.testing.assert_array_equal(results[0], results[2])
     assert relative_mm(results[0], truth.joints[0, 0]) < 8
+
+
+def test_of_two_sources_that_disagree_the_surer_is_followed():
+    truth = drawn(1, (0,), seed=10)
+    whole = person(truth, 0, joints=False)
+    (seen,) = whole.hands[0].seen
+    vague = Observation(seen.keypoints_px + 60, np.full(21, 40.0))
+    hand = dataclasses.replace(whole.hands[0], seen=(seen, vague))
+    ((found,),) = fitter()([dataclasses.replace(whole, hands=(hand,))])
+    assert found.reprojection_px < 2
+
+
+def test_a_last_joint_that_was_not_seen_bends_with_the_one_before_it():
+    """Its flexion is the mean of the resting pose's and of a share of its neighbour's."""
+    truth = drawn(4, (0,), seed=11)
+    tip = HAND21.index("Middle_4")
+    middle, last = (MANO16[1:].index(name) for name in ("Middle_2", "Middle_3"))
+    people = []
+    for index in range(4):
+        whole = person(truth, index)
+        (seen,) = whole.hands[0].seen
+        seen.keypoint_sigma_px[tip] = seen.joint_sigma_m[tip] = np.inf
+        people.append(whole)
+    flexion = np.array([_angles(hand)[[middle, last], 0] for (hand,) in fitter()(people)])
+    rest = np.asarray(joint_model(load_hands()).rest_angles)[0, last, 0]
+    weights = np.array([SPREAD[last, 0], COUPLING_SIGMA]) ** -2.0
+    expected = np.stack([np.full(4, rest), COUPLING * flexion[:, 0]], -1) @ weights / weights.sum()
+    np.testing.assert_allclose(flexion[:, 1], expected, atol=np.radians(3))
+    assert np.ptp(expected) > np.radians(10)
 
 
 def test_two_hands_share_their_shape_and_keep_their_places():

@@ -32,9 +32,8 @@ from er_jax.detection import (
     write_keypoints,
 )
 from er_jax.mano import HANDS, axis_angle_to_matrix, load_hands, mano_forward
-from er_jax.photographs.engine import Engine
+from er_jax.photographs.engine import OUTSIDE_FACTOR, Engine, _of_detector
 from er_jax.photographs.photograph import (
-    DIAGONAL_35MM,
     Photograph,
     camera_of,
     photograph_of,
@@ -108,7 +107,7 @@ def test_the_focal_length_is_as_given_then_by_exif_then_assumed(tmp_path):
     photograph = read_photograph(tmp_path / "a.jpg")
     by_exif = camera_of(photograph)
     assert by_exif.focal_source == "EXIF"
-    assert by_exif.focal_px[0] == pytest.approx(28 / DIAGONAL_35MM * 500)
+    assert by_exif.focal_px[0] == pytest.approx(28 * 500 / np.hypot(36, 24))
     assert by_exif.principal_point_px == (199.5, 149.5)
     given = camera_of(photograph, (500, 510), (200, 100))
     assert (given.focal_px, given.focal_source) == ((500, 510), "given")
@@ -235,6 +234,7 @@ def test_the_files_say_the_same(result, tmp_path):
     for hand in result.hands:
         mesh = trimesh.load(tmp_path / f"a_hands_{hand.side}.obj", process=False)
         np.testing.assert_allclose(mesh.vertices, hand.vertices, atol=1e-5)
+        assert mesh.faces.tolist() == result.faces[HANDS.index(hand.side)].tolist()
         in_gltf = scene.geometry[hand.side].vertices @ scene.graph[hand.side][0][:3, :3].T
         np.testing.assert_allclose(in_gltf * [1, -1, -1], hand.vertices, atol=1e-5)
         said = content["persons"][0][hand.side]
@@ -284,6 +284,17 @@ def test_the_overlay_covers_the_hands(result, truth):
     assert changed[at[:, 1], at[:, 0]].mean() > 0.9
     assert changed.mean() < 0.5
     assert result.overlay(longest_px=100).shape[:2] == (78, 100)
+
+
+def test_keypoints_outside_the_picture_are_trusted_less(truth):
+    (hand, _) = detected(truth)
+    x = hand.keypoints_px[:, 0]
+    width = int(np.median(x))
+    sigma = _of_detector(hand, (width, 10_000)).keypoint_sigma_px
+    inside = x < width - 0.5
+    np.testing.assert_allclose(sigma[~inside], OUTSIDE_FACTOR * sigma[inside][0])
+    assert OUTSIDE_FACTOR > 1
+    assert 0 < inside.sum() < 21
 
 
 def test_what_is_doubtful_is_said(truth):

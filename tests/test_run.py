@@ -280,6 +280,8 @@ def test_a_box_gives_the_networks_hands_where_it_sees_them(run, raw_dir, tmp_pat
         relative = found - found[0] - np.asarray(said.joints)[side]
         assert 1000 * np.linalg.norm(relative, axis=-1).mean() < 3
         assert content[name]["source"] == "network"
+        from_middle = np.mean(content[name]["keypoints_px"], 0) - [250, 160]
+        assert np.abs(from_middle).max() < 110  # in the box
         assert found[:, 2].min() > 0.1
         mesh = trimesh.load(tmp_path / f"{image.stem}_hands_{name}.obj", process=False)
         assert mesh.faces.tolist() == np.asarray(hands.faces)[side].tolist()

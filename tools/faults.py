@@ -49,6 +49,7 @@ AGREEMENT = "test_learning.py::test_training_and_evaluation_see_the_same[pooled]
 POSE_GRADIENT = "test_learning.py::test_the_pose_does_not_move_the_heatmaps"
 LEARNING = "test_learning.py::test_a_few_samples_are_learnt"
 DEVICES = "test_devices.py::test_two_devices_step_as_one"
+BOX = "test_run.py::test_a_box_gives_the_networks_hands_where_it_sees_them"
 NOT_FINITE = "test_training_step.py::test_an_update_that_is_not_finite_is_skipped"
 RESUMED = "test_run.py::test_a_stopped_run_goes_on_to_the_very_same_end"
 
@@ -715,6 +716,158 @@ FAULTS: list[Fault] = [
             "if seen is None or seen[joint] else 1",
             "if seen is None or not seen[joint] else 1",
             "test_overlays.py",
+        ),
+    ),
+    *_faults(
+        "photographs",
+        "er_jax/photographs/engine.py",
+        _Change(
+            "keypoints outside the picture are trusted too",
+            "np.where(outside, OUTSIDE_FACTOR * sigma, sigma)",
+            "np.where(outside, sigma, sigma)",
+            "test_photographs.py::test_keypoints_outside_the_picture_are_trusted_less",
+        ),
+        _Change(
+            "the other hand's pose of the network",
+            "pose=np.asarray(prediction.pose[side])",
+            "pose=np.asarray(prediction.pose[1 - side])",
+            BOX,
+        ),
+        _Change(
+            "the network's keypoints left in the crop",
+            "found.crop.to_image(cells * BACKBONE_STRIDE)",
+            "cells * BACKBONE_STRIDE",
+            BOX,
+        ),
+    ),
+    *_faults(
+        "photographs",
+        "er_jax/photographs/photograph.py",
+        _Change(
+            "a picture not turned upright",
+            "image = ImageOps.exif_transpose(file)",
+            "image = file",
+            "test_photographs.py::test_a_picture_is_turned_upright_as_its_camera_was_held",
+        ),
+        _Change(
+            "a 35 mm focal length by the width",
+            "DIAGONAL_35MM = math.hypot(36.0, 24.0)",
+            "DIAGONAL_35MM = 36.0",
+            "test_photographs.py::test_the_focal_length_is_as_given_then_by_exif_then_assumed",
+        ),
+    ),
+    *_faults(
+        "photographs",
+        "er_jax/photographs/result.py",
+        _Change(
+            "glTF in a mirror",
+            "np.diag([1.0, -1.0, -1.0, 1.0])",
+            "np.diag([1.0, -1.0, 1.0, 1.0])",
+            "test_photographs.py::test_the_files_say_the_same",
+        ),
+        _Change(
+            "the other hand's faces in files",
+            "hand.vertices, self.faces[side], vertex",
+            "hand.vertices, self.faces[1 - side], vertex",
+            "test_photographs.py::test_the_files_say_the_same",
+        ),
+    ),
+    *_faults(
+        "fit",
+        "er_jax/fitting/posed_joints.py",
+        _Change(
+            "shifts of bones without their weights",
+            "hand.weights[:, None] * shifts[bones]",
+            "shifts[bones]",
+            "test_fitting.py::test_joints_without_a_mesh_are_the_layers",
+        ),
+        _Change(
+            "a left hand spreads its fingers like a right one",
+            "sign * back, sign * along",
+            "back, sign * along",
+            "test_fitting.py::test_flexion_goes_to_the_palm_and_the_second_angle_to_the_thumb",
+        ),
+        _Change(
+            "a flat hand at rest",
+            "mean = np.asarray(hands.mean_pose).reshape(2, 15, 3)",
+            "mean = np.zeros((2, 15, 3))",
+            "test_fitting.py::test_a_hand_at_rest_is_in_its_mean_pose",
+        ),
+    ),
+    *_faults(
+        "fit",
+        "er_jax/fitting/fit.py",
+        _Change(
+            "all keypoints trusted alike",
+            "* evidence.keypoint_precision[..., None]",
+            "* (evidence.keypoint_precision[..., None] > 0)",
+            "test_fitting.py::test_of_two_sources_that_disagree_the_surer_is_followed",
+        ),
+        _Change(
+            "upper limits of angles for lower ones",
+            "jnp.maximum(angles - UPPER, 0) + jnp.minimum(angles - LOWER, 0)",
+            "jnp.maximum(angles - LOWER, 0) + jnp.minimum(angles - UPPER, 0)",
+            "test_fitting.py::test_hands_are_recovered_from_what_was_seen_of_them",
+        ),
+        _Change(
+            "the middle joint follows the last",
+            "flexion[..., 2] - COUPLING * flexion[..., 1]",
+            "flexion[..., 1] - COUPLING * flexion[..., 2]",
+            "test_fitting.py::test_a_last_joint_that_was_not_seen_bends_with_the_one_before_it",
+        ),
+        _Change(
+            "outliers pull as before",
+            "residuals * lax.stop_gradient(root**-0.5)",
+            "residuals",
+            "test_fitting.py::test_one_wrong_keypoint_moves_little",
+        ),
+        _Change(
+            "hands may overlap",
+            "_overlaps(hands, joints) / OVERLAP_SIGMA_M",
+            "0 * _overlaps(hands, joints)",
+            "test_fitting.py::test_hands_that_are_seen_in_one_place_do_not_run_into_each_other",
+        ),
+        _Change(
+            "rel_trans from left to right in the fit",
+            "joints[1, 0] - joints[0, 0]",
+            "joints[0, 0] - joints[1, 0]",
+            "test_fitting.py::test_two_hands_share_their_shape_and_keep_their_places",
+        ),
+    ),
+    *_faults(
+        "fit",
+        "er_jax/fitting/levenberg_marquardt.py",
+        _Change(
+            "worse steps are taken too",
+            "better = there[0].cost < best.cost",
+            "better = jnp.isfinite(there[0].cost)",
+            "test_fitting.py::test_the_solver_gets_through_a_curved_valley_and_stops",
+        ),
+    ),
+    *_faults(
+        "detection",
+        "er_jax/detection/people.py",
+        _Change(
+            "the surer of two hands changes its side",
+            "key=lambda hand: -hand.side_probability",
+            "key=lambda hand: hand.side_probability",
+            "test_people.py",
+        ),
+    ),
+    *_faults(
+        "detection",
+        "er_jax/detection/regions.py",
+        _Change(
+            "regions turned the other way",
+            "np.array([[cos, -sin], [sin, cos]])",
+            "np.array([[cos, sin], [-sin, cos]])",
+            "test_detection.py",
+        ),
+        _Change(
+            "halves of a picture half a pixel off",
+            "((scale - 1) / 2)",
+            "(scale - 1)",
+            "test_detection.py",
         ),
     ),
 ]
