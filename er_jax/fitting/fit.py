@@ -367,15 +367,3 @@ def starts_over_keypoints(
         return _robust(_of_keypoints(evidence, joints))[1]
 
     return jnp.argsort(jax.vmap(cost)(wrists))
-
-
-def aligning_rotation(
-    joints: Float[Array, "*n 21 3"], onto: Float[Array, "*n 21 3"]
-) -> Float[Array, "*n 3 3"]:
-    """Rotations that bring the palm of one set of joints onto that of another (Kabsch)."""
-    source, target = (x[..., PALM, :] for x in (joints, onto))
-    source, target = (x - x.mean(-2, keepdims=True) for x in (source, target))
-    u, _, vt = jnp.linalg.svd(jnp.einsum("...jx,...jy->...xy", target, source))
-    handed = jnp.linalg.det(jnp.matmul(u, vt))
-    middle = jnp.stack([jnp.ones_like(handed), jnp.ones_like(handed), handed], -1)
-    return jnp.einsum("...xa,...a,...ay->...xy", u, middle, vt)

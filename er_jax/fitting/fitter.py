@@ -12,10 +12,10 @@ from scipy.spatial.transform import Rotation
 
 from er_jax.fitting.fit import (
     BETAS_SIGMA,
+    PALM,
     SPREAD,
     Evidence,
     FittedHands,
-    aligning_rotation,
     fit_hands,
     rest_joints,
     starts_over_keypoints,
@@ -203,13 +203,12 @@ class Fitter:
         hand_poses = [open_hand, open_hand + CURLED]
         starts = []
         if hand.pose is not None:
-            wrist = axis_angle_to_matrix(jnp.asarray(hand.pose[:3]))
-            starts.append((np.asarray(wrist), self._angles_of(hand)))
+            wrist = Rotation.from_rotvec(hand.pose[:3]).as_matrix()
+            starts.append((wrist, self._angles_of(hand)))
         for seen in hand.seen:
             if seen.joints_m is not None and np.isfinite(seen.joints_m).all():
-                rest = jnp.asarray(self._rest_joints[side])
-                wrist = _aligned(rest, jnp.asarray(seen.joints_m, jnp.float32))
-                starts += [(np.asarray(wrist), fingers) for fingers in hand_poses]
+                wrist = _aligned(self._rest_joints[side], np.asarray(seen.joints_m))
+                starts += [(wrist, fingers) for fingers in hand_poses]
                 break
         if starts:
             return starts
@@ -350,7 +349,12 @@ class _Single:
         return np.asarray(self.fit.angles[0])
 
 
-_aligned = jax.jit(aligning_rotation)
+def _aligned(
+    source: Float[np.ndarray, "21 3"], target: Float[np.ndarray, "21 3"]
+) -> Float[np.ndarray, "3 3"]:
+    """The rotation that brings the palm of one set of joints onto that of another (Kabsch)."""
+    palms = (x[PALM] - x[PALM].mean(0) for x in (target, source))
+    return Rotation.align_vectors(*palms)[0].as_matrix()
 
 
 def project(

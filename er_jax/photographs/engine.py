@@ -5,9 +5,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
+from scipy.spatial.transform import Rotation
 
 from data_pipeline.boxes import joint_boxes
 from er_jax.detection import DetectedHand, Detector, pair_people
@@ -21,7 +21,7 @@ from er_jax.fitting.fitter import (
     project,
 )
 from er_jax.inference.pipeline import Box, Pipeline, TwoHands, square_box
-from er_jax.mano import HANDS, HandModel, matrix_to_axis_angle
+from er_jax.mano import HANDS, HandModel
 from er_jax.models.config import BACKBONE_STRIDE
 from er_jax.photographs.photograph import (
     Photograph,
@@ -256,7 +256,7 @@ class Engine:
             box = np.concatenate([low, high - low])
         else:
             box = np.asarray(detected.box_px)
-        full = np.asarray(matrix_to_axis_angle(jnp.asarray(fitted.rotations))).reshape(48)
+        full = Rotation.from_matrix(fitted.rotations).as_rotvec().reshape(48)
         mean = np.concatenate([np.zeros(3), np.asarray(self._hands.mean_pose[side])])
         source = (
             "network"
