@@ -96,9 +96,13 @@ def show(scores: dict[str, dict[str, Score]]) -> None:
             print(
                 f"{name}, {group}: {score.found}/{score.annotated} = "
                 f"{score.found / score.annotated:.1%}, {score.side_right / score.found:.1%}, "
-                f"{np.mean(score.keypoint_error):.3f}, {np.nanmean(score.pa_mpjpe):.1f}, "
-                f"{np.nanmean(score.wrist_aligned):.1f}"
+                f"{np.mean(score.keypoint_error):.3f}, {mean(score.pa_mpjpe)}, "
+                f"{mean(score.wrist_aligned)} ({len(score.pa_mpjpe)} hands)"
             )
+
+
+def mean(errors_mm: list[float]) -> str:
+    return f"{np.mean(errors_mm):.1f}" if errors_mm else "–"
 
 
 def median_ms(call: Callable[[], object], times: int = 15) -> float:

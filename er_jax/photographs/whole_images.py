@@ -4,12 +4,14 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
 from data_pipeline.annotated_split import AnnotatedSplit
 from data_pipeline.records import HAND_TYPES
 from er_jax.detection import DetectedHand, Detector
+from er_jax.evaluation.alignment import similarity_align
 from er_jax.mano import HANDS
 from er_jax.photographs.engine import Engine
 from er_jax.photographs.photograph import Photograph
@@ -21,6 +23,7 @@ FOUND = 0.25
 """Of the box around a hand's annotated joints: mean distance up to which it counts as found."""
 LEAST_JOINTS = 12  # of the annotated ones: a hand with fewer is not counted
 CELL_PX = (320, 210)
+LEAST_ALIGNED = 4
 GROUPS = ("single", "interacting")
 
 
@@ -30,7 +33,7 @@ class AnnotatedHand:
 
     Attributes:
       side: 0 right, 1 left.
-      joints_m: camera axes, metres, in the order `HAND21`.
+      joints_m: camera axes, metres, in the order `HAND21`; NaN: not annotated in 3D.
       keypoints_px: the same in the image.
       known: which joints are annotated.
     """
@@ -198,20 +201,19 @@ def _keypoint_error(truth: AnnotatedHand, keypoints_px: np.ndarray) -> float:
 
 
 def _add_errors(score: Score, truth: AnnotatedHand, joints_m: np.ndarray) -> None:
-    joints, true = joints_m[truth.known], truth.joints_m[truth.known]
-    aligned = similarity(joints, true)
-    score.pa_mpjpe.append(1000 * float(np.linalg.norm(aligned - true, axis=-1).mean()))
-    if truth.known[0]:
-        moved = joints - joints_m[0] + truth.joints_m[0]
-        score.wrist_aligned.append(1000 * float(np.linalg.norm(moved - true, axis=-1).mean()))
+    known = truth.known & np.isfinite(truth.joints_m).all(-1)
+    if known.sum() < LEAST_ALIGNED:
+        return
+    true = np.where(known[:, None], truth.joints_m, 0.0)
+    aligned = np.asarray(_align(joints_m.T, true.T, known)).T
+    score.pa_mpjpe.append(_mean_mm(aligned - true, known))
+    if known[0]:
+        moved = joints_m - joints_m[0] + true[0]
+        score.wrist_aligned.append(_mean_mm(moved - true, known))
 
 
-def similarity(
-    points: Float[np.ndarray, "n 3"], onto: Float[np.ndarray, "n 3"]
-) -> Float[np.ndarray, "n 3"]:
-    """Points after the similarity that brings them nearest to others (Umeyama 1991)."""
-    source, target = points - points.mean(0), onto - onto.mean(0)
-    u, singular, vt = np.linalg.svd(target.T @ source)
-    signs = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
-    scale = (singular * signs).sum() / (source**2).sum()
-    return scale * source @ (u * signs @ vt).T + onto.mean(0)
+def _mean_mm(difference_m: Float[np.ndarray, "21 3"], known: Bool[np.ndarray, "21"]) -> float:
+    return 1000 * float(np.linalg.norm(difference_m, axis=-1)[known].mean())
+
+
+_align = jax.jit(similarity_align)
