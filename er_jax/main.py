@@ -23,6 +23,7 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import config_flags
 
+from er_jax.utils.arguments import numbers
 from er_jax.utils.config_flags import parse_flags
 from er_jax.utils.errors import EXIT_STOPPED
 
@@ -97,7 +98,7 @@ def run(argv: list[str]) -> None:
         case "train":
             if weights is not None:
                 config.init_from = str(weights)
-            profile = photographs.numbers("--profile", PROFILE.value, 2) or [0, 0]
+            profile = numbers("--profile", PROFILE.value, 2) or [0, 0]
             first_step, last_step = map(int, profile)
             outcome = train.run_training(
                 config, workdir, (first_step, last_step), allow_changes=ALLOW_CHANGES.value
@@ -121,7 +122,7 @@ def run(argv: list[str]) -> None:
                 weights=source,
                 step=STEP.value,
                 mano_dir=Path(config.mano_dir) if config.mano_dir else None,
-                boxes=[photographs.numbers("--box", box, 4) or [] for box in BOX.value] or None,
+                boxes=[numbers("--box", box, 4) or [] for box in BOX.value] or None,
                 visualize=VISUALIZE.value,
             )
         case "export" if first:

@@ -6,10 +6,11 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from data_pipeline.synthetic import poses
-from er_jax.fitting.fitter import project
 from er_jax.mano import HANDS, load_hands, mano_forward
+from er_jax.rendering.cameras import PerspectiveCamera
 
 FOCAL, MIDDLE = np.array([620.0, 600.0]), np.array([255.5, 199.5])
+CAMERA = PerspectiveCamera(tuple(FOCAL), tuple(MIDDLE))
 
 
 @dataclasses.dataclass
@@ -40,4 +41,4 @@ def drawn(count: int, sides: tuple[int, ...], seed: int = 0, apart: float = 0.16
         hand = hands.hand(HANDS[side])
         moved = mano_forward(hand, betas[:, 0], pose, np.zeros(3)).joints
         joints[:, column] = moved - moved[:, :1] + place[:, column, None]
-    return Truth(np.array(sides), betas[:, 0], joints, project(joints, FOCAL, MIDDLE))
+    return Truth(np.array(sides), betas[:, 0], joints, CAMERA.project(joints))

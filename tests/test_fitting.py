@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from drawn_hands import FOCAL, MIDDLE, Truth, drawn
+from drawn_hands import CAMERA, MIDDLE, Truth, drawn
 from official_files import write_official_folder
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
@@ -18,7 +18,6 @@ from er_jax.fitting.fitter import (
     HandEvidence,
     Observation,
     PersonEvidence,
-    project,
 )
 from er_jax.fitting.levenberg_marquardt import Terms, minimize
 from er_jax.fitting.posed_joints import anatomical_angles, joint_model, posed_joints
@@ -45,7 +44,7 @@ def person(truth: Truth, index: int, *, sigma_px=1.0, joints=True, **changes) ->
         )
         for column, side in enumerate(truth.sides)
     )
-    return dataclasses.replace(PersonEvidence(hands, FOCAL, MIDDLE), **changes)
+    return dataclasses.replace(PersonEvidence(hands, CAMERA), **changes)
 
 
 def relative_mm(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -168,7 +167,7 @@ def test_keypoints_alone_find_a_hand_whichever_way_up(turn):
     middle = truth.joints.mean((0, 1, 2))
     rotation = Rotation.from_rotvec(turn).as_matrix()
     joints = (truth.joints - middle) @ rotation.T + middle
-    turned = dataclasses.replace(truth, joints=joints, keypoints=project(joints, FOCAL, MIDDLE))
+    turned = dataclasses.replace(truth, joints=joints, keypoints=CAMERA.project(joints))
     ((found,),) = fitter()([person(turned, 0, joints=False)])
     assert found.reprojection_px < 2.5
 
@@ -176,12 +175,12 @@ def test_keypoints_alone_find_a_hand_whichever_way_up(turn):
 def test_a_mirrored_picture_gives_the_mirrored_hand():
     truth = drawn(3, (0,), seed=2)
     joints = truth.joints * [-1, 1, 1]
-    middle = np.array([-MIDDLE[0], MIDDLE[1]])
+    camera = dataclasses.replace(CAMERA, princpt_px=(-MIDDLE[0], MIDDLE[1]))
     mirrored = dataclasses.replace(
         truth, sides=np.array([1]), joints=joints, keypoints=truth.keypoints * [-1, 1]
     )
     right = fitter()([person(truth, index) for index in range(3)])
-    left = fitter()([person(mirrored, index, principal_point_px=middle) for index in range(3)])
+    left = fitter()([person(mirrored, index, camera=camera) for index in range(3)])
     for (one,), (other,) in zip(right, left, strict=True):
         np.testing.assert_allclose(other.joints, one.joints * [-1, 1, 1], atol=1e-3)
         np.testing.assert_allclose(other.betas, one.betas, atol=0.05)

@@ -19,7 +19,6 @@ import er_jax
 from er_jax.commands.fit import run_fit
 from er_jax.commands.photographs import (
     BATCH,
-    numbers,
     output_names,
     pictures_of,
     run_photographs,
@@ -39,6 +38,7 @@ from er_jax.photographs.photograph import (
     photograph_of,
     read_photograph,
 )
+from er_jax.utils.arguments import numbers
 from er_jax.utils.errors import BadImageError, ConfigError, DiskError, NotFoundError
 
 SIZE = (512, 400)

@@ -22,6 +22,7 @@ import optax
 import pytest
 import safetensors.numpy
 import trimesh
+from ml_collections import ConfigDict
 from official_files import write_official_folder
 
 from data_pipeline.annotated_split import AnnotatedSplit
@@ -49,11 +50,11 @@ from er_jax.report.sample_images import IMAGES_EACH
 from er_jax.supervision.loaders import Split
 from er_jax.training.checkpoints import Checkpoints
 from er_jax.training.initial_weights import with_initial_weights
-from er_jax.training.load import load_network, load_trained, recorded_config, validation_error_mm
+from er_jax.training.load import load_network, load_trained, recorded_run
 from er_jax.training.loop import train
 from er_jax.training.metric_log import read_metric_log
 from er_jax.training.monitor import Monitor
-from er_jax.training.run_record import RunMismatchError
+from er_jax.training.run_record import RunMismatchError, validation_error_mm
 from er_jax.training.state import create_state
 from er_jax.utils.errors import NotFoundError
 
@@ -272,7 +273,7 @@ def test_a_box_gives_the_networks_hands_where_it_sees_them(run, raw_dir, tmp_pat
     run_photographs([image], tmp_path, weights=workdir, boxes=[box], visualize=True)
     content = json.loads((tmp_path / f"{image.stem}_hands.json").read_text())["persons"][0]
     hands = load_hands(None)
-    config = recorded_config(workdir)
+    config = ConfigDict(recorded_run(workdir)["config"])
     pipeline = Pipeline(load_network(config, workdir, None, hands), hands)
     said = pipeline(read_photograph(image).pixels, box).prediction
     for side, name in enumerate(("right", "left")):
@@ -352,7 +353,8 @@ def test_exported_weights_stand_for_the_checkpoint(run, exported, tmp_path):
     """They are evaluated and fine-tuned from as the checkpoint is."""
     config, workdir = run
     file = exported / "er.safetensors"
-    assert validation_error_mm(file) == validation_error_mm(workdir) > 0
+    of_file, of_run = (validation_error_mm(recorded_run(one)) for one in (file, workdir))
+    assert of_file == of_run > 0
     trained, read = load_trained(config, workdir, None), load_trained(config, file, None)
     assert (read.step, read.depth_box_m) == (trained.step, trained.depth_box_m)
     assert_equal(read.weights, trained.weights)

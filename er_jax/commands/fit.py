@@ -11,7 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from er_jax.commands.exit_codes import exit_with_message
-from er_jax.commands.photographs import begin, numbers, output_names, show, tell
+from er_jax.commands.photographs import (
+    add_shared_options,
+    begin,
+    camera,
+    output_names,
+    show,
+    tell,
+)
 from er_jax.detection import ImageKeypoints, read_keypoints
 from er_jax.mano import HANDS
 from er_jax.photographs.engine import Engine
@@ -19,11 +26,11 @@ from er_jax.photographs.load import load
 from er_jax.photographs.photograph import Photograph
 from er_jax.photographs.result import Reconstruction
 from er_jax.rendering.overlays import HAND_COLOURS, draw_skeleton
+from er_jax.utils.arguments import numbers
 from er_jax.utils.errors import ConfigError
 from er_jax.utils.progress import progress_bar
 
 FORMATS = ("er_jax", "openpose", "mmpose", "mediapipe")
-BATCH = 8
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,8 +40,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         begin(options.output)
         size = numbers("--size", options.size, 2)
         size_px = (int(size[0]), int(size[1])) if size else None
-        focal = numbers("--focal", options.focal)
-        middle = numbers("--principal_point", options.principal_point, 2)
         images = read_keypoints(
             options.keypoints,
             options.format,
@@ -47,8 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.output,
             mano_dir=options.mano_dir,
             size_px=size_px,
-            focal_px=(focal[0], focal[-1]) if focal else None,
-            principal_point_px=(middle[0], middle[1]) if middle else None,
+            **camera(options),
         )
     return 0
 
@@ -132,11 +136,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--keypoints", type=Path, required=True, help="a file, or their folder, but for er_jax")
     add("--format", choices=FORMATS, default="er_jax", help="who wrote it (er_jax)")
-    add("--output", type=Path, default=Path("hands"), help="folder of what is made (hands)")
-    add("--mano_dir", type=Path, help="MANO's files; without: the stand-in hand")
+    add_shared_options(parser)
     add("--size", help="width,height of the pictures, where the file does not tell")
-    add("--focal", help="focal length in pixels, or x,y; without: assumed")
-    add("--principal_point", help="x,y in pixels; without: the middle")
     add("--side", choices=("right", "left"), help="of mmpose's hands of 21 keypoints")
     add("--swap_sides", action="store_true", help="right is left: the detector saw mirrored images")
     return parser

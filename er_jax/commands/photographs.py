@@ -25,6 +25,7 @@ from er_jax.inference.pipeline import Box, square_box
 from er_jax.photographs.load import load
 from er_jax.photographs.photograph import Photograph, read_photograph
 from er_jax.photographs.result import Reconstruction
+from er_jax.utils.arguments import numbers
 from er_jax.utils.cache import cache_dir
 from er_jax.utils.errors import BadImageError, ConfigError, DataError, NotFoundError, disk_error
 from er_jax.utils.progress import progress_bar
@@ -41,8 +42,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     with exit_with_message():
         begin(options.output)
-        focal = numbers("--focal", options.focal)
-        middle = numbers("--principal_point", options.principal_point, 2)
         run_photographs(
             options.pictures,
             options.output,
@@ -52,11 +51,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
             detector_dir=options.detector_dir,
             boxes=[numbers("--box", text, 4) or [] for text in options.box] or None,
             detections=options.detections,
-            focal_px=(focal[0], focal[-1]) if focal else None,
-            principal_point_px=(middle[0], middle[1]) if middle else None,
             visualize=options.visualize,
+            **camera(options),
         )
     return 0
+
+
+def add_shared_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of every command that gives hands: output, hand model, camera."""
+    add = parser.add_argument
+    add("--output", type=Path, default=Path("hands"), help="folder of what is made (hands)")
+    add("--mano_dir", type=Path, help="MANO's files; without: the stand-in hand")
+    add("--focal", help="focal length in pixels, or x,y; without: by EXIF, or assumed")
+    add("--principal_point", help="x,y in pixels; without: the middle")
+
+
+def camera(options: argparse.Namespace) -> dict[str, tuple[float, float] | None]:
+    """The camera as `Engine.many` takes it.
+
+    Raises:
+      ConfigError: an option holds no numbers.
+    """
+    focal = numbers("--focal", options.focal)
+    middle = numbers("--principal_point", options.principal_point, 2)
+    return {
+        "focal_px": (focal[0], focal[-1]) if focal else None,
+        "principal_point_px": (middle[0], middle[1]) if middle else None,
+    }
 
 
 def begin(output: Path) -> None:
@@ -249,29 +270,6 @@ def output_names(pictures: Sequence[Path]) -> list[str]:
     return names
 
 
-def numbers(flag: str, text: str | None, count: int | None = None) -> list[float] | None:
-    """Numbers with commas between them; None of None.
-
-    Args:
-      flag: to name in the error.
-      text: as given.
-      count: how many; None: one or two.
-
-    Raises:
-      ConfigError: they are not so many numbers.
-    """
-    if text is None:
-        return None
-    try:
-        found = [float(number) for number in text.split(",")]
-    except ValueError:
-        found = []
-    if len(found) != count and not (count is None and len(found) in (1, 2)):
-        wanted = "one number, or two" if count is None else f"{count} numbers"
-        raise ConfigError(f"{flag}={text}: give {wanted} with commas between them")
-    return found
-
-
 def _check(
     paths: Sequence[Path],
     boxes: Sequence[Box] | None,
@@ -336,12 +334,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("pictures", type=Path, nargs="+", help="files, or folders of pictures")
-    add("--output", type=Path, default=Path("hands"), help="folder of what is made (hands)")
+    add_shared_options(parser)
     add("--weights", type=Path, help="a trained network: its run's folder, or er.safetensors")
     add("--step", type=int, help="checkpoint of the run; without: the best")
-    add("--mano_dir", type=Path, help="MANO's files; without: the stand-in hand")
-    add("--focal", help="focal length in pixels, or x,y; without: by EXIF, or assumed")
-    add("--principal_point", help="x,y in pixels; without: the middle")
     box = "x,y,width,height around both hands, one a picture: no detection, needs --weights"
     add("--box", action="append", default=[], help=box)
     add("--detections", type=Path, help="hands found before: a file of er_jax keypoints 1")

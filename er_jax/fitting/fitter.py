@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +21,9 @@ from er_jax.fitting.fit import (
     rest_joints,
     starts_over_keypoints,
 )
-from er_jax.fitting.posed_joints import finger_vectors, joint_model
+from er_jax.fitting.posed_joints import JointModel, anatomical_angles, finger_vectors, joint_model
 from er_jax.mano import HANDS, HandModel, axis_angle_to_matrix, mano_forward
+from er_jax.rendering.cameras import PerspectiveCamera
 
 BATCH_SIZES = (2, 4, 16, 64)
 SOURCES = 2
@@ -78,15 +80,13 @@ class PersonEvidence:
 
     Attributes:
       hands: of different sides.
-      focal_px: (x, y) of the camera.
-      principal_point_px: (x, y).
+      camera: that keypoints are seen by.
       rel_trans_m: left wrist minus right wrist, camera axes; None: not known.
       rel_trans_sigma_m: its standard deviation.
     """
 
     hands: tuple[HandEvidence, ...]
-    focal_px: Float[np.ndarray, "2"]
-    principal_point_px: Float[np.ndarray, "2"]
+    camera: PerspectiveCamera
     rel_trans_m: Float[np.ndarray, "3"] | None = None
     rel_trans_sigma_m: float = 0.05
 
@@ -129,9 +129,9 @@ class Fitter:
     """
 
     def __init__(self, hands: HandModel):
-        self._hands = hands
         self._model = joint_model(hands)
-        self._rest_angles = np.asarray(self._model.rest_angles)
+        self._on_host: JointModel = jax.device_get(self._model)
+        self._mean_pose = np.asarray(hands.mean_pose).reshape(2, 15, 3)
         self._rest_joints = np.asarray(rest_joints(self._model))
         self._meshes = jax.jit(partial(_meshes, hands, self._model))
 
@@ -166,21 +166,21 @@ class Fitter:
         if pairs:
             wrists = np.stack([[one.wrist for one in start] for start in starts])
             angles = np.stack([[one.angles for one in start] for start in starts])
-            fitted = self._fit(pairs, wrists, angles)
+            fitted = self._fit(pairs, range(len(pairs)), wrists, angles)
             for place, result in zip(places, self._finished(pairs, fitted), strict=True):
                 results[place] = result
         return results
 
     def _fit_singles(self, people: Sequence[PersonEvidence]) -> list["_Single"]:
         """The best fit of each hand alone, from each start that is worth it."""
-        evidence, wrists, angles, owner = [], [], [], []
+        wrists, angles, owner = [], [], []
         for index, person in enumerate(people):
             for wrist, fingers in self._starts(person):
-                evidence.append(person)
                 wrists.append(wrist[None])
                 angles.append(fingers[None])
                 owner.append(index)
-        fits = self._fit(evidence, np.array(wrists, np.float32), np.array(angles, np.float32))
+        starts = (np.array(values, np.float32) for values in (wrists, angles))
+        fits = self._fit(people, owner, *starts)
         best: dict[int, FittedHands] = {}
         for index, fit in zip(owner, fits, strict=True):
             if index not in best or fit.cost < best[index].cost:
@@ -199,7 +199,7 @@ class Fitter:
         """
         (hand,) = person.hands
         side = HANDS.index(hand.side)
-        open_hand = self._rest_angles[side]
+        open_hand = self._on_host.rest_angles[side]
         hand_poses = [open_hand, open_hand + CURLED]
         starts = []
         if hand.pose is not None:
@@ -220,36 +220,43 @@ class Fitter:
     def _angles_of(self, hand: HandEvidence) -> Float[np.ndarray, "15 3"]:
         assert hand.pose is not None
         side = HANDS.index(hand.side)
-        full = np.asarray(hand.pose[3:]) + np.asarray(self._hands.mean_pose[side])
-        axes = np.asarray(self._model.axes[side])
-        return np.einsum("jxa,jx->ja", axes, full.reshape(15, 3)).astype(np.float32)
+        full = np.asarray(hand.pose[3:]).reshape(15, 3) + self._mean_pose[side]
+        return np.asarray(anatomical_angles(self._on_host.hands(side), full))
 
     def _fit(
         self,
         people: Sequence[PersonEvidence],
+        owner: Sequence[int],
         wrists: Float[np.ndarray, "n H 3 3"],
         angles: Float[np.ndarray, "n H 15 3"],
     ) -> list[FittedHands]:
-        """One row each, on the host; every person has the same number of hands."""
+        """A fit from each start, on the host.
+
+        Args:
+          people: all with the same number of hands.
+          owner: of them, for each start.
+          wrists: to start from.
+          angles: to start from.
+        """
+        if not people:
+            return []
+        evidence = self._evidence(people)
         rows: list[FittedHands] = []
         largest = BATCH_SIZES[-1]
-        for first in range(0, len(people), largest):
-            some = slice(first, first + largest)
-            count = len(people[some])
+        for first in range(0, len(owner), largest):
+            count = min(len(owner) - first, largest)
             size = next(size for size in BATCH_SIZES if size >= count)
-            index = np.minimum(np.arange(size), count - 1)  # the last one fills the batch
-            evidence = self._evidence([people[some][i] for i in index])
-            fitted = jax.device_get(
-                fit_hands(self._model, evidence, wrists[some][index], angles[some][index])
-            )
+            index = first + np.minimum(np.arange(size), count - 1)  # the last one fills the batch
+            own = jax.tree.map(lambda x, index=index: x[np.asarray(owner)[index]], evidence)
+            fitted = jax.device_get(fit_hands(self._model, own, wrists[index], angles[index]))
             rows += [jax.tree.map(lambda x, i=i: x[i], fitted) for i in range(count)]
         return rows
 
     def _evidence(self, people: Sequence[PersonEvidence]) -> Evidence:
+        """Of each person, with one leading axis; arrays of the host."""
         rows = [self._evidence_of(person) for person in people]
-        return Evidence(
-            **{name: jnp.asarray(np.stack([x[name] for x in rows])) for name in rows[0]}
-        )
+        stacked: dict[str, Any] = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        return Evidence(**stacked)
 
     def _evidence_of(self, person: PersonEvidence) -> dict[str, np.ndarray]:
         count = len(person.hands)
@@ -264,12 +271,12 @@ class Fitter:
             "joint_precision": np.zeros((SOURCES, count, 21)),
             "rel_trans_m": np.asarray(person.rel_trans_m) if known else np.zeros(3),
             "rel_trans_precision": np.full(3, 1 / person.rel_trans_sigma_m) if known else reach,
-            "angles": self._rest_angles[sides].copy(),
+            "angles": np.asarray(self._on_host.rest_angles)[sides],
             "angle_precision": np.repeat(1 / SPREAD[None], count, axis=0),
             "betas": np.zeros(10),
             "betas_precision": np.full(10, 1 / BETAS_SIGMA),
-            "focal_px": np.asarray(person.focal_px),
-            "principal_point_px": np.asarray(person.principal_point_px),
+            "focal_px": np.array(person.camera.focal_px),
+            "principal_point_px": np.array(person.camera.princpt_px),
         }
         said = [hand for hand in person.hands if hand.betas is not None]
         if said:
@@ -283,7 +290,7 @@ class Fitter:
                 # The network's pose and the prior about the resting hand: a product of Gaussians.
                 of_network, of_rest = hand.pose_sigma**-2, SPREAD**-2.0
                 total = of_network + of_rest
-                resting = self._rest_angles[sides[index]]
+                resting = self._on_host.rest_angles[sides[index]]
                 mean = (of_network * self._angles_of(hand) + of_rest * resting) / total
                 arrays["angles"][index], arrays["angle_precision"][index] = mean, total**0.5
             for source, seen in enumerate(hand.seen):
@@ -357,19 +364,9 @@ def _aligned(
     return Rotation.align_vectors(*palms)[0].as_matrix()
 
 
-def project(
-    joints: Float[np.ndarray, "*n 3"],
-    focal_px: Float[np.ndarray, "2"],
-    principal_point_px: Float[np.ndarray, "2"],
-) -> Float[np.ndarray, "*n 2"]:
-    """Points in camera axes, metres, in pixels."""
-    return joints[..., :2] / joints[..., 2:] * focal_px + principal_point_px
-
-
 def _reprojection(person: PersonEvidence, hand: HandEvidence, joints: np.ndarray) -> float:
     seen = hand.seen[0]
-    projected = project(joints, person.focal_px, person.principal_point_px)
-    distance = np.linalg.norm(projected - seen.keypoints_px, axis=-1)
+    distance = np.linalg.norm(person.camera.project(joints) - seen.keypoints_px, axis=-1)
     return float(distance[np.isfinite(seen.keypoint_sigma_px)].mean())
 
 

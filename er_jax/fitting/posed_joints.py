@@ -50,8 +50,8 @@ class JointModel:
     """1 where the pair is part of the joint."""
     bone_of_pair: Int[Array, " pairs"]
 
-    def hands(self, sides: Int[Array, " H"]) -> "JointModel":
-        """The same for some hands, 0 right and 1 left, on the leading axis."""
+    def hands(self, sides: Int[Array, " H"] | int) -> "JointModel":
+        """The same for some hands, 0 right and 1 left; for one number without the leading axis."""
         shared = ("joint_of_pair", "bone_of_pair")
         names = [field.name for field in dataclasses.fields(self) if field.name not in shared]
         return dataclasses.replace(self, **{name: getattr(self, name)[sides] for name in names})
@@ -116,10 +116,10 @@ def finger_vectors(
 
 
 def anatomical_angles(
-    model: JointModel, vectors: Float[Array, "*hands 15 3"]
+    model: JointModel, vectors: Float[Array, "*hands 15 3"] | Float[np.ndarray, "*hands 15 3"]
 ) -> Float[Array, "*hands 15 3"]:
-    """The inverse of `finger_vectors`."""
-    return jnp.einsum("...jxa,...jx->...ja", model.axes, vectors, precision=HIGHEST)
+    """The inverse of `finger_vectors`; of NumPy's arrays on the host, without JAX."""
+    return (model.axes * vectors[..., None]).sum(-2)
 
 
 def posed_joints(
@@ -159,10 +159,12 @@ def _transforms(
 ) -> tuple[Float[Array, "16 3 3"], Float[Array, "16 3"]]:
     """Rotations and shifts that carry points of the hand at rest along with each bone.
 
-    A joint's own motion is x → R (x − J) + J; its parent's follows.
+    A joint's own motion is x → R (x − J) + J; its parent's follows. It is `forward_kinematics` of
+    the layer in matrices instead of entries: in forward mode, as the fit needs it, those took four
+    to ten times as long to compile.
     """
-    turn = wrist
-    shift = rest[0] - _product(wrist, rest[0, :, None])[:, 0]
+    wrist_shift = rest[0] - _product(wrist, rest[0, :, None])[:, 0]
+    turn, shift = wrist, wrist_shift
     own = fingers.reshape(5, 3, 3, 3)
     places = rest[1:].reshape(5, 3, 3)
     own_shifts = places - _product(own, places[..., None])[..., 0]
@@ -172,10 +174,9 @@ def _transforms(
         turn = _product(turn, own[:, level])
         turns.append(turn)
         shifts.append(shift)
-    first_shift = rest[0] - _product(wrist, rest[0, :, None])[:, 0]
     return (
         jnp.concatenate([wrist[None], jnp.stack(turns, 1).reshape(15, 3, 3)]),
-        jnp.concatenate([first_shift[None], jnp.stack(shifts, 1).reshape(15, 3)]),
+        jnp.concatenate([wrist_shift[None], jnp.stack(shifts, 1).reshape(15, 3)]),
     )
 
 

@@ -18,7 +18,6 @@ from er_jax.fitting.fitter import (
     HandEvidence,
     Observation,
     PersonEvidence,
-    project,
 )
 from er_jax.inference.pipeline import Box, Pipeline, TwoHands, square_box
 from er_jax.mano import HANDS, HandModel
@@ -214,8 +213,7 @@ class Engine:
             rel_trans = np.asarray(found.network.prediction.rel_trans)
         return PersonEvidence(
             hands=hands,
-            focal_px=np.array(camera.focal_px),
-            principal_point_px=np.array(camera.principal_point_px),
+            camera=camera.projection,
             rel_trans_m=rel_trans,
             rel_trans_sigma_m=REL_TRANS_SIGMA_PER_M * self._network_error_m,
         )
@@ -249,8 +247,7 @@ class Engine:
     def _hand(self, found: _Found, fitted: FittedHand, camera: PhotographCamera) -> Hand:
         side = HANDS.index(fitted.side)
         detected = found.hand(side)
-        focal, middle = np.array(camera.focal_px), np.array(camera.principal_point_px)
-        keypoints = project(fitted.joints, focal, middle)
+        keypoints = camera.projection.project(fitted.joints)
         if detected is None:
             low, high = keypoints.min(0), keypoints.max(0)
             box = np.concatenate([low, high - low])

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from er_jax.detection import Detector
 from er_jax.detection.mediapipe_hands import MediaPipeHands
 from er_jax.inference.pipeline import Box, Pipeline
@@ -51,13 +53,15 @@ def load(
         # Half of the time that it takes to import this module, and of no use without a network.
         from er_jax.inference.attention_maps import outputs_to_visualize
         from er_jax.models import ERConfig
-        from er_jax.training.load import load_network, recorded_config, validation_error_mm
+        from er_jax.training.load import load_network, recorded_run
+        from er_jax.training.run_record import validation_error_mm
 
         source = Path(weights)
-        config = recorded_config(source, step)
+        record = recorded_run(source, step)
+        config = ConfigDict(record["config"])
         collect = outputs_to_visualize(ERConfig.from_dict(config.model)) if visualize else ()
         network = Pipeline(load_network(config, source, step, hands), hands, collect=collect)
-        if (error_mm := validation_error_mm(source, step)) is not None:
+        if (error_mm := validation_error_mm(record)) is not None:
             error_m = error_mm / 1000
     if detector is None and detect:
         detector = MediaPipeHands(None if detector_dir is None else Path(detector_dir))

@@ -1,12 +1,12 @@
 """What was found in a picture: persons and their hands, to draw, to save and to read on."""
 
 import dataclasses
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import trimesh
 from jaxtyping import Float, Int
@@ -158,8 +158,6 @@ class Reconstruction:
           opacity: below 1 the picture shines through.
           longest_px: a larger picture is drawn smaller.
         """
-        import cv2
-
         pixels = self.photograph.pixels
         scale = min(1.0, longest_px / max(pixels.shape[:2]))
         if scale < 1:
@@ -261,10 +259,6 @@ class Reconstruction:
             ],
             "messages": list(self.messages),
         }
-
-    def to_json(self) -> str:
-        """`to_dict` as text."""
-        return json.dumps(self.to_dict(), allow_nan=False)
 
     def _labelled(self) -> list[tuple[str, Hand]]:
         """Each hand with the end of its file's name: its side, and its person where several are."""

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -16,6 +17,7 @@ from er_jax.mano import HANDS
 from er_jax.photographs.engine import Engine
 from er_jax.photographs.photograph import Photograph
 from er_jax.photographs.result import Hand, Reconstruction
+from er_jax.rendering.cameras import PerspectiveCamera
 from er_jax.rendering.overlays import HAND_COLOURS, draw_skeleton, image_grid, write_image
 from er_jax.utils.progress import progress_bar
 
@@ -73,14 +75,23 @@ class Score:
     """Of the reconstructed joints in the image, over the hand's box."""
 
 
+class _Found(NamedTuple):
+    """What is compared of a hand, a detector's or a reconstructed one."""
+
+    side: str
+    seen_px: Float[np.ndarray, "21 2"]
+    """By which it is matched with an annotated hand."""
+    keypoints_px: Float[np.ndarray, "21 2"]
+    joints_m: Float[np.ndarray, "21 3"] | None
+
+
 def annotated_image(split: AnnotatedSplit, index: int) -> AnnotatedImage:
     """One whole image of a split with its truth."""
     pixels, sample = split.image(index)
     joints = sample["joint_world_mm"] @ sample["camera_rotation"].T
     joints = (joints + sample["camera_translation_mm"]) / 1000
-    focal, middle = sample["focal_px"], sample["princpt_px"]
-    depth = np.where(np.abs(joints[..., 2:]) < 1e-6, np.nan, joints[..., 2:])
-    keypoints = joints[..., :2] / depth * focal + middle
+    focal, middle = (tuple(sample[name].tolist()) for name in ("focal_px", "princpt_px"))
+    keypoints = PerspectiveCamera(focal, middle).project(joints)
     hands = tuple(
         AnnotatedHand(side, joints[side], keypoints[side], known)
         for side, known in enumerate(sample["joint_valid_world"].astype(bool))
@@ -88,8 +99,8 @@ def annotated_image(split: AnnotatedSplit, index: int) -> AnnotatedImage:
     )
     return AnnotatedImage(
         pixels=pixels,
-        focal_px=(float(focal[0]), float(focal[1])),
-        principal_point_px=(float(middle[0]), float(middle[1])),
+        focal_px=focal,
+        principal_point_px=middle,
         interacting=HAND_TYPES[int(sample["hand_type"])] == "interacting",
         hands=hands,
     )
@@ -118,10 +129,10 @@ def evaluate_whole_images(
         for image in images:
             group = GROUPS[image.interacting]
             detections = detector(image.pixels)
-            _count_detections(scores["detector"][group], image, detections)
+            _count(scores["detector"][group], image, list(map(_of_detection, detections)))
             for name, engine in engines.items():
                 result = reconstructed(engine, image, detections)
-                _count_hands(scores[name][group], image, result.hands)
+                _count(scores[name][group], image, list(map(_of_result, result.hands)))
             bar.advance()
     return scores
 
@@ -153,28 +164,24 @@ def draw_whole_images(
     write_image(path, image_grid(rows, titles, CELL_PX[0], CELL_PX[1]))
 
 
-def _count_detections(
-    score: Score, image: AnnotatedImage, detections: Sequence[DetectedHand]
-) -> None:
+def _of_detection(hand: DetectedHand) -> _Found:
+    return _Found(hand.side, hand.keypoints_px, hand.keypoints_px, hand.joints_m)
+
+
+def _of_result(hand: Hand) -> _Found:
+    seen = hand.keypoints_px if hand.detected_px is None else hand.detected_px
+    return _Found(hand.side, seen, hand.keypoints_px, hand.joints)
+
+
+def _count(score: Score, image: AnnotatedImage, found: Sequence[_Found]) -> None:
     score.annotated += len(image.hands)
-    for truth, index in _matched(image.hands, [hand.keypoints_px for hand in detections]):
-        hand = detections[index]
+    for truth, index in _matched(image.hands, [hand.seen_px for hand in found]):
+        hand = found[index]
         score.found += 1
         score.side_right += HANDS[truth.side] == hand.side
         score.keypoint_error.append(_keypoint_error(truth, hand.keypoints_px))
         if hand.joints_m is not None:
             _add_errors(score, truth, hand.joints_m)
-
-
-def _count_hands(score: Score, image: AnnotatedImage, hands: Sequence[Hand]) -> None:
-    score.annotated += len(image.hands)
-    seen = [hand.keypoints_px if hand.detected_px is None else hand.detected_px for hand in hands]
-    for truth, index in _matched(image.hands, seen):
-        hand = hands[index]
-        score.found += 1
-        score.side_right += HANDS[truth.side] == hand.side
-        score.keypoint_error.append(_keypoint_error(truth, hand.keypoints_px))
-        _add_errors(score, truth, hand.joints)
 
 
 def _matched(

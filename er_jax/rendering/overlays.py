@@ -173,17 +173,6 @@ def fitted(image: Image, size_px: tuple[int, int]) -> Image:
     return cell
 
 
-def side_by_side(images: Sequence[Image], height_px: int = 384) -> Image:
-    """Images of any size in a row, all of one height."""
-    scaled = []
-    for image in images:
-        width = max(round(image.shape[1] * height_px / image.shape[0]), 1)
-        shrinks = image.shape[0] > height_px
-        way = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-        scaled.append(cv2.resize(image, (width, height_px), interpolation=way))
-    return np.hstack(scaled)
-
-
 def write_image(path: Path, image: Image) -> None:
     """Writes a PNG.
 

@@ -1,10 +1,9 @@
 """A trained network from a run's folder, or from a file of weights."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +15,13 @@ from er_jax.models import ERConfig, ERNet
 from er_jax.models.functional import NetworkWeights, create_weights, network_of, weights_of
 from er_jax.models.weights.import_export import import_network, read_record
 from er_jax.training.checkpoints import Checkpoints
-from er_jax.training.run_record import check_same_network, warn_of_other_hands
+from er_jax.training.run_record import Record, check_same_network, warn_of_other_hands
 from er_jax.utils import distributed
 from er_jax.utils.errors import NotFoundError
 
 
-def recorded_config(source: Path, step: int | None = None) -> ConfigDict:
-    """The config that a run's checkpoint, or an exported file of weights, was made with.
+def recorded_run(source: Path, step: int | None = None) -> Record:
+    """The record of the run that a checkpoint, or an exported file of weights, is of.
 
     Args:
       source: the run's folder, or an `er.safetensors`.
@@ -32,19 +31,6 @@ def recorded_config(source: Path, step: int | None = None) -> ConfigDict:
       NotFoundError: there is no such checkpoint or file; names those that are there.
       WeightError: the file is none.
     """
-    return ConfigDict(recorded_run(source, step)["config"])
-
-
-def validation_error_mm(source: Path, step: int | None = None) -> float | None:
-    """The lowest validation score of a run, where it was an MPJPE; None: there is none."""
-    record = recorded_run(source, step)
-    scores = [one["score"] for one in record.get("validation", [])]
-    by_joints = "/MPJPE/" in (record.get("validated_by") or "")
-    return min(scores) if scores and by_joints else None
-
-
-def recorded_run(source: Path, step: int | None = None) -> Mapping[str, Any]:
-    """The record of a run, see `run_record`; arguments and errors as of `recorded_config`."""
     if source.suffix == ".safetensors":
         return read_record(source)
     with _checkpoint(source, step) as (checkpoints, chosen):

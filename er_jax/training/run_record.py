@@ -59,6 +59,13 @@ def run_record(
     }
 
 
+def validation_error_mm(record: Record) -> float | None:
+    """The lowest validation score of a run, where it was an MPJPE; None: there is none."""
+    scores = [one["score"] for one in record.get("validation", [])]
+    by_joints = "/MPJPE/" in (record.get("validated_by") or "")
+    return min(scores) if scores and by_joints else None
+
+
 def environment(config: ConfigDict, hands: HandModel) -> dict[str, Any]:
     """Returns which code, hand model and data a run computes with."""
     return {
