@@ -142,11 +142,6 @@ class Crop:
         affine = image_to_crop(bbox_px, image.shape[1], augmentation, input_size)
         return cls(crop(image, affine, augmentation, input_size), affine)
 
-    @property
-    def scale(self) -> float:
-        """Pixels of the crop per pixel of the image."""
-        return float(np.hypot(*self.affine[:, 0]))
-
     def to_image(self, points_px: Float[np.ndarray, "*n 2"]) -> Float[np.ndarray, "*n 2"]:
         """Points of the crop in pixels of the image (of the mirrored one, where it was)."""
         inverse = cv2.invertAffineTransform(np.asarray(self.affine, np.float64))

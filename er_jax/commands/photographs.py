@@ -20,8 +20,7 @@ from rich.table import Table
 from er_jax.commands.exit_codes import exit_with_message
 from er_jax.commands.logs import log_to
 from er_jax.detection import DetectedHand, FileDetections
-from er_jax.inference.attention_maps import draw_attention_maps
-from er_jax.inference.pipeline import Box, square_box
+from er_jax.inference.boxes import Box, square_box
 from er_jax.photographs.load import load
 from er_jax.photographs.photograph import Photograph, read_photograph
 from er_jax.photographs.result import Reconstruction
@@ -297,6 +296,8 @@ def _check(
 
 
 def _draw_attention(output: Path, name: str, result: Reconstruction) -> None:
+    from er_jax.inference.attention_maps import draw_attention_maps  # see `load`
+
     several = len(result.persons) > 1
     for number, person in enumerate(result.persons, 1):
         if person.network is not None:

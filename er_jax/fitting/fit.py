@@ -339,14 +339,6 @@ def _first_place(
 
 
 @jax.jit
-def rest_joints(model: JointModel) -> Float[Array, "2 21 3"]:
-    """Joints of both hands in the mean pose and shape, metres."""
-    none = jnp.zeros((2, 3))
-    unknowns = _Unknowns(jnp.zeros(10), none, model.rest_angles, none)
-    return _joints(model, jnp.broadcast_to(jnp.eye(3), (2, 3, 3)), unknowns)
-
-
-@jax.jit
 def starts_over_keypoints(
     model: JointModel, evidence: Evidence, wrists: Float[Array, "K 3 3"]
 ) -> Int[Array, " K"]:

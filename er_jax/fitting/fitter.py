@@ -18,11 +18,10 @@ from er_jax.fitting.fit import (
     Evidence,
     FittedHands,
     fit_hands,
-    rest_joints,
     starts_over_keypoints,
 )
 from er_jax.fitting.posed_joints import JointModel, anatomical_angles, finger_vectors, joint_model
-from er_jax.mano import HANDS, HandModel, axis_angle_to_matrix, mano_forward
+from er_jax.mano import HAND21, HANDS, MANO16, HandModel, axis_angle_to_matrix, mano_forward
 from er_jax.rendering.cameras import PerspectiveCamera
 
 BATCH_SIZES = (2, 4, 16, 64)
@@ -132,7 +131,8 @@ class Fitter:
         self._model = joint_model(hands)
         self._on_host: JointModel = jax.device_get(self._model)
         self._mean_pose = np.asarray(hands.mean_pose).reshape(2, 15, 3)
-        self._rest_joints = np.asarray(rest_joints(self._model))
+        rest = np.asarray(hands.rest_joints).swapaxes(1, 2)
+        self._rest_palms = rest[:, [MANO16.index(HAND21[joint]) for joint in PALM]]
         self._meshes = jax.jit(partial(_meshes, hands, self._model))
 
     def __call__(self, people: Sequence[PersonEvidence]) -> list[tuple[FittedHand, ...]]:
@@ -207,7 +207,7 @@ class Fitter:
             starts.append((wrist, self._angles_of(hand)))
         for seen in hand.seen:
             if seen.joints_m is not None and np.isfinite(seen.joints_m).all():
-                wrist = _aligned(self._rest_joints[side], np.asarray(seen.joints_m))
+                wrist = _aligned(self._rest_palms[side], np.asarray(seen.joints_m)[PALM])
                 starts += [(wrist, fingers) for fingers in hand_poses]
                 break
         if starts:
@@ -357,11 +357,11 @@ class _Single:
 
 
 def _aligned(
-    source: Float[np.ndarray, "21 3"], target: Float[np.ndarray, "21 3"]
+    source: Float[np.ndarray, "n 3"], target: Float[np.ndarray, "n 3"]
 ) -> Float[np.ndarray, "3 3"]:
-    """The rotation that brings the palm of one set of joints onto that of another (Kabsch)."""
-    palms = (x[PALM] - x[PALM].mean(0) for x in (target, source))
-    return Rotation.align_vectors(*palms)[0].as_matrix()
+    """The rotation that brings one set of points onto another (Kabsch)."""
+    centred = (x - x.mean(0) for x in (target, source))
+    return Rotation.align_vectors(*centred)[0].as_matrix()
 
 
 def _reprojection(person: PersonEvidence, hand: HandEvidence, joints: np.ndarray) -> float:

@@ -1,6 +1,7 @@
 """Nonlinear least squares by Levenberg–Marquardt, for many small problems in lockstep."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -60,6 +61,7 @@ def minimize(
     """
     count = start.shape[0]
 
+    @partial(jax.jit, inline=True)  # traced once for both of its uses
     def linearized(position: Array) -> tuple[Minimum, Array]:
         def twice(position: Array) -> tuple[tuple[Array, Array], Terms]:
             terms = function(position)
@@ -102,4 +104,8 @@ def minimize(
         nowhere[1],
     )
     first = (nowhere, jnp.asarray(FIRST_DAMPING, start.dtype), jnp.zeros(count), jnp.asarray(False))
+    # Under `jax.vmap` a body is gone over until all is known that differs between problems: so all
+    # of its state does from the start.
+    zero = 0 * start[0]
+    first = jax.tree.map(lambda x: x + zero.astype(x.dtype), first)
     return lax.while_loop(going_on, body, first)[0][0]

@@ -6,6 +6,7 @@ unposed vertices: some tens of points in the place of 778 vertices, and the same
 """
 
 import dataclasses
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -71,13 +72,22 @@ CAPSULES = np.array(
 CAPSULES.setflags(write=False)
 
 
-def with_stump(
-    joints: Float[Array, "*n 21 3"], reach: Float[Array, "*n"]
-) -> Float[Array, "*n 22 3"]:
-    """Joints and the end of the stump, which lies behind the wrist as seen from Middle_1."""
+Joints = TypeVar("Joints", Array, np.ndarray)
+
+
+def with_stump(joints: Joints, reach: Joints) -> Joints:
+    """Joints and the end of the stump, which lies behind the wrist as seen from Middle_1.
+
+    Args:
+      joints: (*n, 21, 3), of JAX or NumPy.
+      reach: `JointModel.stump`, (*n).
+
+    Returns:
+      (*n, 22, 3).
+    """
     wrist, middle = joints[..., 0, :], joints[..., HAND21.index("Middle_1"), :]
     stump = wrist + reach[..., None] * (wrist - middle)
-    return jnp.concatenate([joints, stump[..., None, :]], -2)
+    return joints.__array_namespace__().concat([joints, stump[..., None, :]], axis=-2)
 
 
 def joint_model(hands: HandModel) -> JointModel:
@@ -233,8 +243,7 @@ def _stump(hands: HandModel, side: int) -> float:
 def _radii(hands: HandModel, side: int) -> Float[np.ndarray, "21"]:
     """Distance from each bone of `CAPSULES` that nine tenths of its vertices do not pass."""
     vertices = np.asarray(hands.template[side]).T[:VERTICES]
-    flat = jnp.asarray(_flat_joints(hands, side))
-    joints = np.asarray(with_stump(flat, jnp.asarray(_stump(hands, side))))
+    joints = with_stump(_flat_joints(hands, side), np.asarray(_stump(hands, side)))
     start, end = joints[CAPSULES[:, 0]], joints[CAPSULES[:, 1]]
     bone = end - start
     length = np.maximum((bone**2).sum(-1), 1e-12)

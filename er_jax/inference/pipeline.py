@@ -8,23 +8,13 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from data_pipeline.augmentation import Crop
+from er_jax.inference.boxes import Box, square_box
 from er_jax.inference.reconstructor import Reconstructor
 from er_jax.mano import HandModel
 from er_jax.models import ERNet, Prediction
 from er_jax.models.config import BACKBONE_STRIDE
-from er_jax.utils.errors import ConfigError
 
 Image = UInt8[np.ndarray, "H W 3"]
-Box = Sequence[float]
-"""x, y, width, height in pixels of the image."""
-
-
-@dataclasses.dataclass(frozen=True)
-class PixelCamera:
-    """The network's weak-perspective cameras in the pixels of the image."""
-
-    scale_px: Float[np.ndarray, "2"]  # pixels per metre
-    wrist_px: Float[np.ndarray, "2 2"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,13 +25,13 @@ class TwoHands:
       prediction: without a batch axis: `vertices` (2, 778, 3) and `joints` (2, 21, 3) in metres
         from each hand's wrist, camera axes (x right, y down, z forward), `betas`, `pose`,
         `rel_trans` (left wrist minus right wrist, metres), …
-      camera: where the hands lie in the image.
+      keypoints_px: where the heatmaps see the joints, in the image.
       box_px: the square that was looked at, x, y, side, side.
       crop: what the network saw of it.
     """
 
     prediction: Prediction
-    camera: PixelCamera
+    keypoints_px: Float[np.ndarray, "2 21 2"]
     box_px: Float[np.ndarray, "4"]
     crop: Crop
 
@@ -85,27 +75,11 @@ class Pipeline:
         found = []
         for row, (crop, square) in enumerate(zip(crops, squares, strict=True)):
             prediction = jax.tree.map(lambda x, row=row: x[row], predictions)
-            found.append(TwoHands(prediction, pixel_camera(prediction, crop), square, crop))
+            found.append(TwoHands(prediction, keypoints_in_image(prediction, crop), square, crop))
         return found
 
 
-def square_box(box: Box) -> Float[np.ndarray, "4"]:
-    """The square x, y, side, side around a box's centre that holds all of it.
-
-    Raises:
-      ConfigError: the box has no area, or is none.
-    """
-    if len(box) != 4 or not np.isfinite(box).all() or min(box[2:]) <= 0:
-        raise ConfigError(f"box {tuple(box)}: need x,y,w,h in pixels with w and h above zero")
-    x, y, width, height = box
-    side = max(width, height)
-    return np.array([x + (width - side) / 2, y + (height - side) / 2, side, side])
-
-
-def pixel_camera(prediction: Prediction, crop: Crop) -> PixelCamera:
-    """The cameras of one prediction, without a batch axis, in pixels of the uncropped image."""
-    wrist_crop = np.asarray(prediction.joint_proj)[:, 0] * BACKBONE_STRIDE
-    return PixelCamera(
-        scale_px=np.asarray(prediction.camera)[:, 0] * BACKBONE_STRIDE / crop.scale,
-        wrist_px=crop.to_image(wrist_crop),
-    )
+def keypoints_in_image(prediction: Prediction, crop: Crop) -> Float[np.ndarray, "2 21 2"]:
+    """Where the heatmaps of one prediction, without a batch axis, see the joints, in pixels."""
+    cells = np.asarray(prediction.joint_img, np.float64)[..., :2]
+    return crop.to_image(cells * BACKBONE_STRIDE)

@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -19,9 +19,8 @@ from er_jax.fitting.fitter import (
     Observation,
     PersonEvidence,
 )
-from er_jax.inference.pipeline import Box, Pipeline, TwoHands, square_box
+from er_jax.inference.boxes import Box, square_box
 from er_jax.mano import HANDS, HandModel
-from er_jax.models.config import BACKBONE_STRIDE
 from er_jax.photographs.photograph import (
     Photograph,
     PhotographCamera,
@@ -31,6 +30,9 @@ from er_jax.photographs.photograph import (
 )
 from er_jax.photographs.result import Hand, Person, Reconstruction
 from er_jax.utils.errors import ConfigError
+
+if TYPE_CHECKING:  # see `load`
+    from er_jax.inference.pipeline import Pipeline, TwoHands
 
 # Standard deviations of what is known, those in the picture as shares of the hand's box. Chosen on
 # the validation split of the drawn stand-in dataset.
@@ -57,7 +59,7 @@ class _Found:
 
     picture: int
     detected: DetectedPerson | None
-    network: TwoHands | None
+    network: "TwoHands | None"
 
     @property
     def sides(self) -> tuple[int, ...]:
@@ -86,7 +88,7 @@ class Engine:
         hands: HandModel,
         *,
         detector: Detector | None,
-        network: Pipeline | None = None,
+        network: "Pipeline | None" = None,
         fit_keypoints: bool = True,
         network_error_m: float = NETWORK_ERROR_M,
     ):
@@ -298,10 +300,9 @@ def _of_detector(hand: DetectedHand, size_px: tuple[int, int]) -> Observation:
     return Observation(keypoints, sigma, hand.joints_m, np.full(21, DETECTED_JOINT_SIGMA_M))
 
 
-def _of_network(found: TwoHands, side: int, error_m: float, share: float) -> Observation:
+def _of_network(found: "TwoHands", side: int, error_m: float, share: float) -> Observation:
     prediction = found.prediction
-    cells = np.asarray(prediction.joint_img[side, :, :2], np.float64)
-    keypoints = found.crop.to_image(cells * BACKBONE_STRIDE)
+    keypoints = found.keypoints_px[side]
     size = float(np.ptp(keypoints, axis=0).max())
     sigma = np.full(21, max(KEYPOINT_SIGMA_PER_M * error_m * size, LEAST_SIGMA_PX))
     joints = np.asarray(prediction.joints[side], np.float64)

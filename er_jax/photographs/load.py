@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from er_jax.detection import Detector
 from er_jax.detection.mediapipe_hands import MediaPipeHands
-from er_jax.inference.pipeline import Box, Pipeline
+from er_jax.inference.boxes import Box
 from er_jax.mano import load_hands
 from er_jax.photographs.engine import NETWORK_ERROR_M, Engine
 from er_jax.photographs.photograph import Photograph, Picture
@@ -50,8 +50,9 @@ def load(
     hands = load_hands(mano_dir)
     network, error_m = None, NETWORK_ERROR_M
     if weights is not None:
-        # Half of the time that it takes to import this module, and of no use without a network.
+        # Flax and the networks: a third of the time that it takes to import this module.
         from er_jax.inference.attention_maps import outputs_to_visualize
+        from er_jax.inference.pipeline import Pipeline
         from er_jax.models import ERConfig
         from er_jax.training.load import load_network, recorded_run
         from er_jax.training.run_record import validation_error_mm

@@ -4,19 +4,20 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import trimesh
 from jaxtyping import Float, Int
 
-from er_jax.inference.pipeline import TwoHands
 from er_jax.mano import HAND21, HANDS, MANO16
 from er_jax.photographs.photograph import Photograph, PhotographCamera, Pixels
 from er_jax.rendering.overlays import HAND_COLOURS, fitted, turned_view, write_image
 from er_jax.rendering.rasterizer import Mesh, render_meshes
 from er_jax.utils.atomic_write import atomic_write, write_json
+
+if TYPE_CHECKING:  # see `load`
+    from er_jax.inference.pipeline import TwoHands
 
 FORMAT = "er_jax reconstruction 1"
 AXES = "camera: x right, y down, z forward; metres"
@@ -98,7 +99,7 @@ class Person:
 
     right: Hand | None = None
     left: Hand | None = None
-    network: TwoHands | None = None
+    network: "TwoHands | None" = None
 
     @property
     def hands(self) -> tuple[Hand, ...]:
@@ -188,6 +189,8 @@ class Reconstruction:
         Returns:
           The files.
         """
+        import trimesh  # a fifth of a second, for those who save
+
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         path = self.photograph.path
