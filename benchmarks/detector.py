@@ -43,7 +43,7 @@ def as_jax(path: Path) -> Callable[[jax.Array], list[jax.Array]]:
         return NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
 
     def run(image: jax.Array) -> list[jax.Array]:
-        values = {index: constant(index) for index in range(len(graph.tensors))}
+        values: dict[int, Any] = {index: constant(index) for index in range(len(graph.tensors))}
         values[graph.inputs[0]] = image
         for operator in graph.operators:
             given = [values[index] for index in operator.inputs if index >= 0]
@@ -55,17 +55,38 @@ def as_jax(path: Path) -> Callable[[jax.Array], list[jax.Array]]:
     return run
 
 
-def convolution(groups: int, options: Any, x: Any, kernel: Any, bias: Any) -> jax.Array:
+def convolution(options: Any, x: Any, kernel: Any, bias: Any) -> jax.Array:
     """Kernels are (out, height, width, in)."""
     result = lax.conv_general_dilated(
         x,
-        kernel.transpose(1, 2, 3, 0) if groups == 1 else kernel.transpose(1, 2, 0, 3),
+        kernel,
         (options.strideH, options.strideW),
-        "SAME" if options.padding == schema.Padding.SAME else "VALID",
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
+        padding(options),
+        dimension_numbers=("NHWC", "OHWI", "NHWC"),
     )
     return activated(options, result + bias)
+
+
+def depthwise(options: Any, x: Any, kernel: Any, bias: Any) -> jax.Array:
+    """Kernels are (1, height, width, channels).
+
+    As a sum of shifted images, which XLA computes several times as fast on CPUs as its grouped
+    convolution.
+    """
+    size, strides = kernel.shape[1:3], (options.strideH, options.strideW)
+    widths = lax.padtype_to_pads(x.shape[1:3], size, strides, padding(options))
+    x = jnp.pad(x, ((0, 0), *widths, (0, 0)))
+    height, width = ((n - k) // s + 1 for n, k, s in zip(x.shape[1:3], size, strides, strict=True))
+    result = bias
+    for row, column in np.ndindex(*size):
+        rows = slice(row, row + strides[0] * (height - 1) + 1, strides[0])
+        columns = slice(column, column + strides[1] * (width - 1) + 1, strides[1])
+        result = result + x[:, rows, columns] * kernel[0, row, column]
+    return activated(options, result)
+
+
+def padding(options: Any) -> str:
+    return "SAME" if options.padding == schema.Padding.SAME else "VALID"
 
 
 def activated(options: Any, x: jax.Array) -> jax.Array:
@@ -90,8 +111,8 @@ def resized(options: Any, shape: tuple[int, ...], x: jax.Array) -> jax.Array:
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "DEQUANTIZE": lambda options, shape, x: x.astype(np.float32),
-    "CONV_2D": lambda options, shape, *x: convolution(1, options, *x),
-    "DEPTHWISE_CONV_2D": lambda options, shape, *x: convolution(shape[-1], options, *x),
+    "CONV_2D": lambda options, shape, *x: convolution(options, *x),
+    "DEPTHWISE_CONV_2D": lambda options, shape, *x: depthwise(options, *x),
     "ADD": lambda options, shape, x, y: activated(options, x + y),
     "PRELU": lambda options, shape, x, slope: jnp.where(x < 0, slope * x, x),
     "MAX_POOL_2D": lambda options, shape, x: largest(options, x),
