@@ -205,10 +205,27 @@ def assert_equal(ours, theirs):
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
-def test_evaluation_names_its_numbers_and_draws(run, tmp_path):
+@pytest.fixture(scope="module")
+def evaluated(run, tmp_path_factory):
+    """The run evaluated: its results, its exported predictions, and the samples that were read."""
     config, workdir = run
-    exported = tmp_path / "exported.npz"
-    results = run_evaluation(config, workdir, step=None, split=None, predictions=exported)
+    exported = tmp_path_factory.mktemp("evaluated") / "exported.npz"
+    read = []
+    get = RecordSource.__getitem__
+
+    def counted(source, index):
+        read.append((source.split, index))
+        return get(source, index)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RecordSource, "__getitem__", counted)
+        results = run_evaluation(config, workdir, step=None, split=None, predictions=exported)
+    return results, exported, Counter(read)
+
+
+def test_evaluation_names_its_numbers_and_draws(run, evaluated):
+    config, _ = run
+    results, exported, _ = evaluated
     content = json.loads(results.read_text())
     assert content["provenance"]["split"] == config.data.test_split
     assert len(content["provenance"]["hand_model_sha256"]) == 64
@@ -241,24 +258,14 @@ def test_validations_score_is_evaluations_number(run):
     assert number["value"] == pytest.approx(newest["score"], rel=1e-5)
 
 
-def test_evaluation_walks_once_over_the_split(run, monkeypatch):
+def test_evaluation_walks_once_over_the_split(evaluated):
     """Images are read once for all, and those drawn in the report once more; of train none."""
-    config, workdir = run
-    read = []
-    get = RecordSource.__getitem__
-
-    def counted(source, index):
-        read.append((source.split, index))
-        return get(source, index)
-
-    monkeypatch.setattr(RecordSource, "__getitem__", counted)
-    results = run_evaluation(config, workdir, step=None, split=None)
+    results, _, counts = evaluated
     assert set(json.loads(results.read_text())["results"]) == {
         "network",
         "rest pose",
         "mean pose and shape",
     }
-    counts = Counter(read)
     assert {split for split, _ in counts} == {"test"}
     assert sorted(index for _, index in counts) == list(range(8))
     drawn = sum(counts.values()) - 8
@@ -349,7 +356,7 @@ def test_an_exported_network_is_the_checkpoints(run, exported):
     np.testing.assert_allclose(vertices, expected.vertices, atol=1e-5)
 
 
-def test_exported_weights_stand_for_the_checkpoint(run, exported, tmp_path):
+def test_exported_weights_stand_for_the_checkpoint(run, evaluated, exported, tmp_path):
     """They are evaluated and fine-tuned from as the checkpoint is."""
     config, workdir = run
     file = exported / "er.safetensors"
@@ -360,9 +367,8 @@ def test_exported_weights_stand_for_the_checkpoint(run, exported, tmp_path):
     assert_equal(read.weights, trained.weights)
 
     of_file = run_evaluation(config, tmp_path / "w", step=None, split="test", weights=file)
-    of_run = run_evaluation(config, workdir, step=None, split="test")
     assert of_file.name == "interhand26m-all-test-er.json"
-    assert json.loads(of_file.read_text()) == json.loads(of_run.read_text())
+    assert json.loads(of_file.read_text()) == json.loads(evaluated[0].read_text())
 
     config = config.copy_and_resolve_references()
     config.init_from = str(file)

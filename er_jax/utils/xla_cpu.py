@@ -64,7 +64,7 @@ def avoid_wrong_reductions() -> None:
     before.
     """
     if metadata.version("jaxlib") in WRONG_REDUCTIONS and cpu_is_the_backend():
-        _add_flags(PLAIN_REDUCTIONS)
+        add_flags(PLAIN_REDUCTIONS)
 
 
 def cpu_is_the_backend() -> bool:
@@ -81,7 +81,7 @@ def cpu_is_the_backend() -> bool:
     )
 
 
-def _add_flags(flags: dict[str, str]) -> None:
+def add_flags(flags: dict[str, str]) -> None:
     """Puts those flags into XLA_FLAGS that XLA knows and the user does not set."""
     given = os.environ.get("XLA_FLAGS", "").strip()
     if given and not given.startswith("-"):  # the name of a file that holds the flags
