@@ -27,9 +27,9 @@ test-slow: $(VENV)/test.ready
 
 $(VENV)/run.ready: requirements.txt
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --requirement requirements.txt
+	$(RUN) -m pip install --quiet --no-compile --requirement requirements.txt
 	touch $@
 
 $(VENV)/test.ready: $(VENV)/run.ready requirements-test.txt
-	$(RUN) -m pip install --quiet --requirement requirements-test.txt
+	$(RUN) -m pip install --quiet --no-compile --requirement requirements-test.txt
 	touch $@

@@ -31,7 +31,7 @@ from er_jax.detection import (
     write_keypoints,
 )
 from er_jax.mano import HANDS, axis_angle_to_matrix, load_hands, mano_forward
-from er_jax.photographs.engine import OUTSIDE_FACTOR, Engine, _of_detector
+from er_jax.photographs.engine import OUTSIDE_FACTOR, Engine, _messages, _of_detector
 from er_jax.photographs.photograph import (
     Photograph,
     camera_of,
@@ -149,7 +149,10 @@ def test_pictures_of_any_kind_become_rgb_bytes(tmp_path, name):
 def test_of_an_animated_picture_the_first_frame(tmp_path):
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
-    assert read_photograph(tmp_path / "a.gif").pixels[0, 0].tolist() == [255, 0, 0]
+    first = read_photograph(tmp_path / "a.gif")
+    assert first.pixels[0, 0].tolist() == [255, 0, 0]
+    said = _messages(first, camera_of(first), ())
+    assert said == ("the first of 2 images in the file, the others not", "no hand was found")
 
 
 def test_pictures_that_are_none(tmp_path, monkeypatch):
@@ -455,12 +458,15 @@ def test_numbers_that_are_none(text, count):
         numbers("--focal", text, count)
 
 
-def test_folders_stand_for_their_pictures(tmp_path):
+def test_folders_stand_for_their_pictures(tmp_path, caplog):
     for name in ("b.JPG", "a.png", "c.txt", "a_hands.png", "a_hands_1_attention.png"):
         (tmp_path / name).touch()
     (tmp_path / "a_hands.json").touch()  # so that those are this command's drawings
     assert [path.name for path in pictures_of([tmp_path])] == ["a.png", "b.JPG"]
+    assert not caplog.text
     (tmp_path / "empty").mkdir()
+    assert len(list(pictures_of([tmp_path]))) == 2
+    assert "folders in it are left out: empty" in caplog.text
     with pytest.raises(NotFoundError, match="no picture in this folder"):
         list(pictures_of([tmp_path / "empty"]))
 

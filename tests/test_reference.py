@@ -322,7 +322,8 @@ def test_metrics(hands, manos, unvaried):
     for name, (value, count) in expected.items():
         assert found[name][1] == count, name
         if value is not None:
-            assert found[name][0] == pytest.approx(value, rel=1e-4), name
+            at_threshold = 5e-4 if "/F@" in name else 0  # a vertex of 778, of some samples
+            assert found[name][0] == pytest.approx(value, rel=1e-4, abs=at_threshold), name
 
 
 def wave(*shape, start, size=1.0):

@@ -247,6 +247,8 @@ def pictures_of(named: Sequence[Path]) -> Iterator[Path]:
         )
         if not inside:
             raise NotFoundError(f"{path}: no picture in this folder ({', '.join(ENDINGS)})")
+        if folders := [inner.name for inner in path.iterdir() if inner.is_dir()]:
+            logging.warning("%s: folders in it are left out: %s", path, ", ".join(sorted(folders)))
         yield from inside
 
 

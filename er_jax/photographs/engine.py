@@ -342,9 +342,11 @@ def _messages(
 ) -> tuple[str, ...]:
     """What a user should know before the result is trusted."""
     said = []
+    if photograph.images_in_file > 1:
+        said.append(f"the first of {photograph.images_in_file} images in the file, the others not")
     hands = [(number, hand) for number, one in enumerate(persons, 1) for hand in one.hands]
     if not hands:
-        return ("no hand was found",)
+        return (*said, "no hand was found")
     if camera.focal_source == "assumed":
         said.append(
             f"focal length assumed ({camera.focal_px[0]:.0f} px): distances from the camera scale "

@@ -32,6 +32,7 @@ class Photograph:
       stored_size_px: width and height in the file, before it was turned upright.
       exif_orientation: 1 to 8, as EXIF has it; 1: it was upright.
       focal_px: by EXIF's focal length of an equal 35 mm camera; None: not told.
+      images_in_file: of an animation all its frames, of which this is the first.
     """
 
     pixels: Pixels
@@ -39,6 +40,7 @@ class Photograph:
     stored_size_px: tuple[int, int] = (0, 0)
     exif_orientation: int = 1
     focal_px: float | None = None
+    images_in_file: int = 1
 
     @property
     def size_px(self) -> tuple[int, int]:
@@ -164,7 +166,7 @@ def _from_pillow(file: Image.Image, path: Path | None) -> Photograph:
     pixels = _as_rgb(image)
     focal = _focal_px(exif, pixels.shape[1], pixels.shape[0])
     known = orientation if orientation in range(1, 9) else 1
-    return Photograph(pixels, path, stored, known, focal)
+    return Photograph(pixels, path, stored, known, focal, getattr(file, "n_frames", 1))
 
 
 def _as_rgb(image: Image.Image) -> Pixels:
