@@ -14,6 +14,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -148,7 +149,7 @@ def reconstruction(config: ConfigDict) -> dict[str, float]:
     reconstruct = Reconstructor(net, load_hands(config.mano_dir), batch_sizes=sizes)
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (max(sizes), side, side, 3), np.uint8)
-    return {str(n): median_ms(lambda n=n: reconstruct(images[:n]), repetitions=10) for n in sizes}
+    return {str(n): median_ms(partial(reconstruct, images[:n]), repetitions=10) for n in sizes}
 
 
 def median_ms(call: Callable[[], object], repetitions: int = 30) -> float:

@@ -171,7 +171,7 @@ def alternate(ours: Callable, theirs: Callable, seconds: float) -> list[tuple[fl
     """Pairs of times in seconds (ours, theirs); several calls a time where one is short."""
     repeats = max(1, int(0.1 / _seconds(theirs, 3)))
     _seconds(ours, repeats)
-    pairs = []
+    pairs: list[tuple[float, float]] = []
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(pairs) < 5:
         pairs.append((_seconds(ours, repeats), _seconds(theirs, repeats)))

@@ -10,14 +10,15 @@ import functools
 import os
 import time
 from collections.abc import Callable
-from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from er_jax.evaluation.metrics import sample_errors
 from er_jax.evaluation.summary import collect, summarize
-from er_jax.evaluation.types import INTERACTING, ReconstructedMeshes, Truth
+from er_jax.evaluation.types import INTERACTING, ReconstructedMeshes, SampleErrors
+from er_jax.supervision.targets import Targets
 
 INTERHAND_TEST_SAMPLES = 849_160
 
@@ -36,8 +37,7 @@ def main() -> None:
     seconds = {}
     for name, f_scores in [("all protocols", False), ("with F-scores", True)]:
         step = jax.jit(functools.partial(errors_of, f_scores=f_scores))
-        run = functools.partial(step, prediction, truth)
-        seconds[name] = best(lambda run=run: jax.block_until_ready(run()), rounds) / batch
+        seconds[name] = best(functools.partial(finished, step, prediction, truth), rounds) / batch
     table = jax.device_get(step(prediction, truth))
     batches = arguments.table // batch
     start = time.process_time()
@@ -54,40 +54,51 @@ def main() -> None:
         )
 
 
-def errors_of(prediction: ReconstructedMeshes, truth: dict, f_scores: bool):
-    count = len(truth["rel_trans"])
-    fields: Truth = SimpleNamespace(**truth)  # type: ignore[assignment]
+def errors_of(prediction: ReconstructedMeshes, truth: Targets, f_scores: bool) -> SampleErrors:
+    count = len(truth.rel_trans)
     return sample_errors(
         prediction,
-        fields,
-        hand_type=np.full(count, INTERACTING),
-        sample_mask=np.ones(count, bool),
+        truth,
+        hand_type=jnp.full(count, INTERACTING),
+        sample_mask=jnp.ones(count, bool),
         f_scores=f_scores,
     )
 
 
-def random_batch(count: int) -> tuple[ReconstructedMeshes, dict]:
+def random_batch(count: int) -> tuple[ReconstructedMeshes, Targets]:
     """Points in the size of hands; what they look like does not matter to the speed."""
     rng = np.random.default_rng(0)
 
-    def normal(scale: float, *shape: int) -> np.ndarray:
-        return rng.normal(0, scale, (count, *shape)).astype(np.float32)
+    def normal(scale: float, *shape: int) -> jax.Array:
+        return jnp.asarray(rng.normal(0, scale, (count, *shape)), jnp.float32)
+
+    def known(*shape: int) -> jax.Array:
+        return jnp.ones((count, *shape), bool)
 
     mesh, rel_trans = normal(0.05, 2, 778, 3), normal(0.1, 3)
-    joints, all_joints = mesh[:, :, :21], np.ones((count, 2, 21), bool)
-    truth = {
-        "joint_cam": joints,
-        "joint_img": joints,
-        "joint_valid": all_joints,
-        "joint_trunc": all_joints,
-        "mano_mesh_cam": mesh,
-        "mano_joint_cam": joints,
-        "mano_hand_valid": np.ones((count, 2), bool),
-        "rel_trans": rel_trans,
-        "rel_trans_valid": np.ones(count, bool),
-    }
+    joints = mesh[:, :, :21]
+    truth = Targets(
+        joint_cam=joints,
+        joint_img=joints,
+        mano_joint_cam=joints,
+        mano_joint_img=joints,
+        mano_mesh_cam=mesh,
+        mano_pose=normal(0.1, 2, 48),
+        mano_shape=normal(1, 2, 10),
+        rel_trans=rel_trans,
+        joint_valid=known(2, 21),
+        joint_trunc=known(2, 21),
+        mano_joint_trunc=known(2, 21),
+        mano_hand_valid=known(2),
+        mano_pose_valid=known(2),
+        rel_trans_valid=known(),
+    )
     noisy = mesh + normal(0.01, 2, 778, 3)
     return ReconstructedMeshes(noisy, noisy[:, :, :21], rel_trans + normal(0.01, 3)), truth
+
+
+def finished(function: Callable[..., object], *arguments: object) -> object:
+    return jax.block_until_ready(function(*arguments))
 
 
 def best(function: Callable[[], object], rounds: int) -> float:

@@ -44,8 +44,7 @@ def main() -> None:
     parser.add_argument("--worker", choices=("jax", "onnx", "torch"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        workers = {"jax": jax_cases, "onnx": onnx_cases, "torch": torch_cases}
-        serve(workers[arguments.worker]())
+        serve({"jax": jax_cases, "onnx": onnx_cases, "torch": torch_cases}[arguments.worker]())
         return
     cases = [case for case in CASES if any(part in case for part in arguments.cases)]
     workers = {framework: Worker(sys.executable, framework) for framework in ("jax", "onnx")}
@@ -159,7 +158,7 @@ def jax_cases() -> dict:
     import optax
     from flax import nnx
 
-    from er_jax.inference.reconstructor import compiled_with_weights, fold_batch_norms
+    from er_jax.inference.reconstructor import fold_batch_norms, functional
     from er_jax.mano import load_hands
     from er_jax.models import ERConfig, ERNet
     from er_jax.models.backbones import make_backbone
@@ -168,15 +167,19 @@ def jax_cases() -> dict:
     prepare_cpu()
 
     def compiled(function, *arguments):
-        flops = function.lower(*arguments).cost_analysis()["flops"]  # of the program as written
+        flops = flops_of(function.lower(*arguments))
         return lambda: jax.block_until_ready(function(*arguments)), {"flops": flops}
+
+    def flops_of(lowered) -> float:
+        return (lowered.cost_analysis() or {})["flops"]  # of the program as written
 
     def images(batch: int):
         return jnp.full((batch, SIDE, SIDE, 3), 0.5)
 
     def forward(batch: int):
         folded = fold_batch_norms(make_backbone(ERConfig(), nnx.Rngs(0)))
-        return compiled(compiled_with_weights(lambda net, image: net(image), folded), images(batch))
+        call, state = functional(lambda net, image: net(image), folded)
+        return compiled(jax.jit(call), state, images(batch))
 
     def evaluation(batch: int):
         net = make_backbone(ERConfig(), nnx.Rngs(0))
@@ -187,7 +190,7 @@ def jax_cases() -> dict:
 
     def training_step(net, call, batch: int, side: int):
         net.train()
-        graphdef, params, batch_stats = nnx.split(net, nnx.Param, nnx.BatchStat)
+        graphdef, *(params, batch_stats) = nnx.split(net, nnx.Param, nnx.BatchStat)
         optimizer = optax.adam(1e-4)
 
         def loss(params, batch_stats, image):
@@ -209,7 +212,7 @@ def jax_cases() -> dict:
             nonlocal state
             state = jax.block_until_ready(program(*state, image))
 
-        return repetition, {"flops": lowered.cost_analysis()["flops"]}
+        return repetition, {"flops": flops_of(lowered)}
 
     def demo():
         config = ERConfig(
@@ -229,8 +232,8 @@ def jax_cases() -> dict:
     def inference():
         folded = fold_batch_norms(ERNet(ERConfig(), rngs=nnx.Rngs(0)))
         hands = load_hands(None)
-        program = compiled_with_weights(lambda net, image: net(image, hands), folded)
-        return compiled(program, images(1))
+        call, state = functional(lambda net, image: net(image, hands), folded)
+        return compiled(jax.jit(call), state, images(1))
 
     return {
         CASES[0]: lambda: forward(1),

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -134,7 +135,7 @@ def times(folder: Path, peer_python: Path | None, task: Path | None) -> None:
     for file in files:
         pixels = pictures[file]
         counts = [len(detector(pixels)) for detector in (quick, thorough)]
-        ms = [median_ms(lambda d=d, p=pixels: d(p), 7) for d in (quick, thorough)]
+        ms = [median_ms(partial(detector, pixels), 7) for detector in (quick, thorough)]
         said = f"{file.name}: one view {ms[0]:.1f} ms ({counts[0]} hands), "
         if counts[0]:
             said += f"{(ms[0] - nothing_ms) / counts[0]:.1f} ms a hand, "

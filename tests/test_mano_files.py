@@ -23,7 +23,9 @@ from er_jax.mano.files import (
 from er_jax.mano.stand_in import stand_in_arrays
 
 SHARED = Path(__file__).parents[2] / "shared"
-needs_fixtures = pytest.mark.skipif(not SHARED.exists(), reason="the fixtures are not here")
+needs_fixtures = pytest.mark.skipif(
+    not (SHARED / "fixtures").exists(), reason="the fixtures are not here"
+)
 SIDES = ("right", "left")
 
 

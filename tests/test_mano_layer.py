@@ -81,7 +81,7 @@ def textbook(hand: HandModel, betas, pose, transl) -> tuple[np.ndarray, np.ndarr
 
 
 @pytest.mark.parametrize(("x64", "tolerance"), [(False, 1e-6), (True, 1e-7)])
-@pytest.mark.skipif(not SHARED.exists(), reason="the reference numbers are not here")
+@pytest.mark.skipif(not (SHARED / "fixtures").exists(), reason="the reference numbers are not here")
 def test_reference_numbers(x64, tolerance):
     expected = np.load(SHARED / "fixtures/expected/mano_expected.npz")
     with jax.enable_x64(x64):

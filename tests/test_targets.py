@@ -30,7 +30,7 @@ MASKS = {
 @pytest.fixture(scope="module")
 def reference_batch(tmp_path_factory):
     """The 40 augmented samples of the reference, read through the real builder and loader."""
-    if not SHARED.is_dir():
+    if not (SHARED / "fixtures").is_dir():
         pytest.skip("the shared fixtures are not beside this checkout")
     expected = dict(np.load(SHARED / "fixtures/expected/targets_expected.npz"))
     folder = tmp_path_factory.mktemp("reference")
@@ -55,7 +55,7 @@ def reference_batch(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def reference_hands():
-    if not SHARED.is_dir():
+    if not (SHARED / "fixtures").is_dir():
         pytest.skip("the shared fixtures are not beside this checkout")
     return load_hands(str(SHARED / "fixtures/mano"))
 
