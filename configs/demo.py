@@ -12,7 +12,7 @@ def get_config() -> ConfigDict:
     """The paper's network, narrowed and shallower, at half the image size."""
     config = ih26m()
     config.batch_size = 32
-    config.epochs = 12
+    config.epochs = 6
     config.log_every_steps = 20
     config.data.dataset = "interhand26m/all"
     config.data.workers = 0
@@ -27,6 +27,6 @@ def get_config() -> ConfigDict:
     config.optimizer.gradient_clip = 1.0
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_epochs = 0.5
-    config.validation.every_epochs = 6
+    config.validation.every_epochs = 3
     config.checkpoint.every_steps = 200
     return config

@@ -199,7 +199,7 @@ class Fitter:
         """
         (hand,) = person.hands
         side = HANDS.index(hand.side)
-        open_hand = self._on_host.rest_angles[side]
+        open_hand = np.asarray(self._on_host.rest_angles[side])
         hand_poses = [open_hand, open_hand + CURLED]
         starts = []
         if hand.pose is not None:

@@ -36,7 +36,7 @@ class JointHeatmaps(nnx.Module):
             channels,
             1,
             use_bias=True,
-            dtype=jnp.float32,
+            dtype=jnp.dtype(jnp.float32),
             precision=Precision.HIGHEST,
             rngs=rngs,
         )

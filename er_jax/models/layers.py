@@ -73,7 +73,11 @@ class Regressor(Linear):
 
     def __init__(self, in_features: int, out_features: int, *, rngs: nnx.Rngs):
         super().__init__(
-            in_features, out_features, dtype=jnp.float32, precision=Precision.HIGHEST, rngs=rngs
+            in_features,
+            out_features,
+            dtype=jnp.dtype(jnp.float32),
+            precision=Precision.HIGHEST,
+            rngs=rngs,
         )
 
 
