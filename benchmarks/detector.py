@@ -15,19 +15,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.interpreter import Interpreter
 from jax import lax
 
+from er_jax.detection.mediapipe_hands import LiteRTNetwork
 from er_jax.detection.weights import LANDMARKS_FILE, PALMS_FILE, weights_dir
 from er_jax.utils.xla_cpu import prepare_cpu
 
 NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if name.isupper()}
-DTYPES = {schema.TensorType.FLOAT16: np.float16, schema.TensorType.FLOAT32: np.float32}
-INTEGERS = {schema.TensorType.INT32: np.int32}
+DTYPES: dict[int, type] = {
+    schema.TensorType.FLOAT16: np.float16,
+    schema.TensorType.FLOAT32: np.float32,
+    schema.TensorType.INT32: np.int32,
+}
 
 
 def as_jax(path: Path) -> Callable[[jax.Array], list[jax.Array]]:
-    """The file's network as a function of its input."""
+    """The file's network as a function of its input, like `LiteRTNetwork`, without a batch axis."""
     model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
     (graph,) = model.subgraphs
 
@@ -36,7 +39,7 @@ def as_jax(path: Path) -> Callable[[jax.Array], list[jax.Array]]:
         data = model.buffers[tensor.buffer].data
         if data is None or not len(data):
             return None
-        return np.frombuffer(bytes(data), (DTYPES | INTEGERS)[tensor.type]).reshape(tensor.shape)
+        return np.frombuffer(bytes(data), DTYPES[tensor.type]).reshape(tensor.shape)
 
     def name_of(operator: Any) -> str:
         code = model.operatorCodes[operator.opcodeIndex]
@@ -44,13 +47,13 @@ def as_jax(path: Path) -> Callable[[jax.Array], list[jax.Array]]:
 
     def run(image: jax.Array) -> list[jax.Array]:
         values: dict[int, Any] = {index: constant(index) for index in range(len(graph.tensors))}
-        values[graph.inputs[0]] = image
+        values[graph.inputs[0]] = image[None]
         for operator in graph.operators:
             given = [values[index] for index in operator.inputs if index >= 0]
             shape = tuple(graph.tensors[operator.outputs[0]].shape)
             operation = OPERATIONS[name_of(operator)]
             values[operator.outputs[0]] = operation(operator.builtinOptions, shape, *given)
-        return [values[index] for index in graph.outputs]
+        return [values[index][0] for index in graph.outputs]
 
     return run
 
@@ -128,20 +131,6 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-def by_litert(path: Path, threads: int) -> Callable[[np.ndarray], list[np.ndarray]]:
-    interpreter = Interpreter(model_path=str(path), num_threads=threads)
-    interpreter.allocate_tensors()
-    given = interpreter.get_input_details()[0]["index"]
-    outputs = [entry["index"] for entry in interpreter.get_output_details()]
-
-    def run(image: np.ndarray) -> list[np.ndarray]:
-        interpreter.set_tensor(given, image)
-        interpreter.invoke()
-        return [interpreter.get_tensor(index) for index in outputs]
-
-    return run
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
@@ -149,12 +138,12 @@ def main() -> None:
     prepare_cpu(None)
     for file, size in ((PALMS_FILE, 192), (LANDMARKS_FILE, 224)):
         path = weights_dir() / file
-        image = np.random.default_rng(0).uniform(size=(1, size, size, 3)).astype(np.float32)
+        image = np.random.default_rng(0).uniform(size=(size, size, 3)).astype(np.float32)
         began = time.perf_counter()
         program = jax.jit(as_jax(path)).lower(image).compile()
         compiled_s = time.perf_counter() - began
         began = time.perf_counter()
-        litert = by_litert(path, threads)
+        litert = LiteRTNetwork(path, threads)
         opened_s = time.perf_counter() - began
         worst = max(
             float(np.abs(ours - theirs).max() / np.ptp(theirs))

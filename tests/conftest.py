@@ -14,8 +14,8 @@ from er_jax.detection import DetectorError
 from er_jax.detection.weights import weights_dir
 from er_jax.utils.xla_cpu import add_flags
 
-# Most of the tests' time is compilation, which this shortens. Processes of their own, the demo and
-# the benchmarks compile as users do.
+# Most of the tests' time is compilation, which this shortens; the flag also in processes that tests
+# start. The demo and the benchmarks compile as users do.
 jax.config.update("jax_disable_most_optimizations", True)
 add_flags({"xla_cpu_use_fusion_emitters": "false"})  # of JAX 0.10: a third of the time
 

@@ -256,7 +256,7 @@ class Nothing:
 
 
 def test_pictures_without_hands(monkeypatch, tmp_path):
-    monkeypatch.setattr(mediapipe_hands, "_Network", Nothing)
+    monkeypatch.setattr(mediapipe_hands, "LiteRTNetwork", Nothing)
     monkeypatch.setattr(mediapipe_hands, "weights_dir", lambda folder: tmp_path)
     quick, thorough = MediaPipeHands(thorough=False), MediaPipeHands()
     for shape in ((1, 1, 3), (1, 900, 3), (60, 40, 3)):

@@ -119,7 +119,7 @@ def test_an_error_that_cannot_be_sent_is_told_in_words(monkeypatch, error, arriv
 
 def test_a_result_that_cannot_be_sent_is_told_in_words(monkeypatch):
     Channel(monkeypatch)
-    with pytest.raises(RuntimeError, match="local object"):
+    with pytest.raises(RuntimeError, match="pickle"):
         distributed.on_first_process(lambda: lambda: 0)
 
 

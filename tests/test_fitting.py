@@ -12,7 +12,7 @@ from official_files import write_official_folder
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from er_jax.fitting.fit import COUPLING, COUPLING_SIGMA, LOWER, SPREAD, UPPER
+from er_jax.fitting.fit import COUPLING, COUPLING_SIGMA, LOWER, PALM, SPREAD, UPPER
 from er_jax.fitting.fitter import (
     Fitter,
     HandEvidence,
@@ -94,6 +94,14 @@ def test_flexion_goes_to_the_palm_and_the_second_angle_to_the_thumb(side):
         pose = np.r_[np.zeros(3), flat + vectors.ravel()]
         moved = np.asarray(mano_forward(hand, np.zeros(10), pose).joints)[tip] - still[tip]
         assert moved @ way / np.linalg.norm(moved) / np.linalg.norm(way) > 0.5
+
+
+def test_the_palm_that_starts_are_aligned_by_is_the_hands_at_rest():
+    """To 1 mm, by which a skinned mesh's joints leave the skeleton's."""
+    hands = load_hands()
+    for side, palm in zip(HANDS, fitter()._rest_palms, strict=True):
+        expected = mano_forward(hands.hand(side), np.zeros(10), np.zeros(48)).joints
+        np.testing.assert_allclose(palm, np.asarray(expected)[PALM], atol=1e-3)
 
 
 # The solver
@@ -189,18 +197,17 @@ def test_a_person_is_fitted_the_same_in_any_company():
 
 
 def test_one_wrong_keypoint_moves_little():
-    truth = drawn(5, (0,), seed=5)
-    wrong = dataclasses.replace(truth, keypoints=truth.keypoints.copy())
-    wrong.keypoints[:, 0, HAND21.index("Ring_4")] += 150
-    right, found = (
-        np.array([hand.joints for (hand,) in fitter()([person(one, index) for index in range(5)])])
-        for one in (truth, wrong)
-    )
+    """On a mean of five hands; 45 mm where errors count squared."""
     others = np.arange(21) != HAND21.index("Ring_4")
-    moved = found - found[:, :1] - right + right[:, :1]
-    assert (
-        1000 * np.linalg.norm(moved, axis=-1)[:, others].mean() < 10
-    )  # 45 where errors count squared
+    moved = []
+    for seed in range(5, 10):
+        truth = drawn(1, (0,), seed=seed)
+        wrong = dataclasses.replace(truth, keypoints=truth.keypoints.copy())
+        wrong.keypoints[0, 0, HAND21.index("Ring_4")] += 150
+        ((right,),) = fitter()([person(truth, 0)])
+        ((found,),) = fitter()([person(wrong, 0)])
+        moved.append(found.joints - found.joints[0] - right.joints + right.joints[0])
+    assert 1000 * np.linalg.norm(moved, axis=-1)[:, others].mean() < 4
 
 
 def test_a_keypoint_that_was_not_seen_does_not_count():

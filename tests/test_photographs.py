@@ -155,6 +155,12 @@ def test_of_an_animated_picture_the_first_frame(tmp_path):
     assert said == ("the first of 2 images in the file, the others not", "no hand was found")
 
 
+def test_a_cameras_jpeg_with_a_preview_is_one_picture(tmp_path):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=frames[1:])
+    assert read_photograph(tmp_path / "a.jpg").images_in_file == 1
+
+
 def test_pictures_that_are_none(tmp_path, monkeypatch):
     (tmp_path / "text.jpg").write_text("no image")
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(

@@ -267,7 +267,7 @@ def test_weights_of_the_loss():
     assert dict(LOSS_WEIGHTS) == reference.LOSS_WEIGHTS
 
 
-def made_up_reconstructions(manos, truth, seed=1):
+def made_up_reconstructions(manos, truth, seed=2):
     """Meshes near the truth, enlarged, turned and deformed, their wrists anywhere."""
     random = np.random.default_rng(seed)
     found = []
@@ -322,8 +322,7 @@ def test_metrics(hands, manos, unvaried):
     for name, (value, count) in expected.items():
         assert found[name][1] == count, name
         if value is not None:
-            at_threshold = 5e-4 if "/F@" in name else 0  # a vertex of 778, of some samples
-            assert found[name][0] == pytest.approx(value, rel=1e-4, abs=at_threshold), name
+            assert found[name][0] == pytest.approx(value, rel=1e-4), name
 
 
 def wave(*shape, start, size=1.0):

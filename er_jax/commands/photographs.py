@@ -240,15 +240,14 @@ def pictures_of(named: Sequence[Path]) -> Iterator[Path]:
         if not path.is_dir():
             yield path
             continue
-        inside = sorted(
-            file
-            for file in path.iterdir()
-            if file.suffix.lower() in ENDINGS and not _is_drawing(file)
-        )
+        entries = sorted(path.iterdir())
+        inside = [
+            file for file in entries if file.suffix.lower() in ENDINGS and not _is_drawing(file)
+        ]
         if not inside:
             raise NotFoundError(f"{path}: no picture in this folder ({', '.join(ENDINGS)})")
-        if folders := [inner.name for inner in path.iterdir() if inner.is_dir()]:
-            logging.warning("%s: folders in it are left out: %s", path, ", ".join(sorted(folders)))
+        if folders := [entry.name for entry in entries if entry.is_dir()]:
+            logging.warning("%s: folders in it are left out: %s", path, ", ".join(folders))
         yield from inside
 
 

@@ -88,8 +88,8 @@ class MediaPipeHands:
         self, detector_dir: Path | None = None, *, thorough: bool = True, threads: int = 2
     ):
         folder = weights_dir(detector_dir)
-        self._palms = _Network(folder / PALMS_FILE, threads)
-        self._landmarks = _Network(folder / LANDMARKS_FILE, threads)
+        self._palms = LiteRTNetwork(folder / PALMS_FILE, threads)
+        self._landmarks = LiteRTNetwork(folder / LANDMARKS_FILE, threads)
         self._thorough = thorough
 
     def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> list[DetectedHand]:
@@ -157,7 +157,7 @@ class MediaPipeHands:
         return landmarks.place_landmarks(region, points, world, presence.item(), right.item())
 
 
-class _Network:
+class LiteRTNetwork:
     """A TFLite file; its outputs in the file's order, without the batch axis."""
 
     def __init__(self, path: Path, threads: int):

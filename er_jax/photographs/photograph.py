@@ -166,7 +166,9 @@ def _from_pillow(file: Image.Image, path: Path | None) -> Photograph:
     pixels = _as_rgb(image)
     focal = _focal_px(exif, pixels.shape[1], pixels.shape[0])
     known = orientation if orientation in range(1, 9) else 1
-    return Photograph(pixels, path, stored, known, focal, getattr(file, "n_frames", 1))
+    # An MPO's other images are the camera's previews and gain maps of the first.
+    images = 1 if file.format == "MPO" else getattr(file, "n_frames", 1)
+    return Photograph(pixels, path, stored, known, focal, images)
 
 
 def _as_rgb(image: Image.Image) -> Pixels:

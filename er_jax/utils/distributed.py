@@ -140,7 +140,7 @@ def _pickled_outcome(function: Callable[[], Any]) -> bytes:
         content = pickle.dumps((result, error))
         pickle.loads(content)  # what can be written cannot always be read
     except Exception as reason:
-        told = error or reason
+        told = error or pickle.PicklingError(f"the result cannot be pickled ({reason})")
         substitute = UserError if isinstance(told, UserError) else RuntimeError
         content = pickle.dumps((None, substitute(f"{type(told).__name__}: {told}")))
     return content
