@@ -479,6 +479,7 @@ def _kill_and_finish(tree_dir: Path, folder: Path, seconds: list[float], workers
     assert [path.name for path in final.parent.iterdir()] == [final.name]
 
 
+@pytest.mark.slow
 def test_killed_twice(tree_dir, tmp_path, small_shards):
     _kill_and_finish(tree_dir, tmp_path, [0.05, 0.35], workers=1)
 
@@ -539,6 +540,7 @@ def _wait_for_end(workers: list[int]) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_killed_build(tree_dir, tmp_path):
     """Orphans would write into the next run's folder."""
     process = _start_build(tree_dir, tmp_path / "data", workers=2, seconds_a_record=30)

@@ -86,6 +86,7 @@ def test_padded_batches(net, expected, kept, monkeypatch, tmp_path):
     assert any(isinstance(module, BatchNorm) for _, module in nnx.iter_modules(net))
 
 
+@pytest.mark.slow
 def test_a_rematerialised_backbone_serves_as_any_other(expected, tmp_path):
     net = trained_like(dataclasses.replace(RESNET, remat_backbone=True))
     assert_same(Reconstructor(net, load_hands(None), batch_sizes=(3,))(images(3)), expected)
@@ -115,6 +116,7 @@ def test_every_batch_norm_is_folded(backbone):
     assert abs(run(folded, image) - expected).max() < 1e-4 * abs(expected).max()
 
 
+@pytest.mark.slow
 def test_exported_program_runs_without_this_project(net, expected, tmp_path):
     export_stablehlo(net, load_hands(None), tmp_path / "er.stablehlo")
     np.save(tmp_path / "images.npy", images(3).astype(np.float32) / 255)

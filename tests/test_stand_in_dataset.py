@@ -154,6 +154,7 @@ def test_hands_meet_without_running_into_each_other(recording):
     assert np.mean(np.array(gaps) < 0.001) < 0.1
 
 
+@pytest.mark.slow
 def test_same_bytes_from_any_number_of_processes(tmp_path):
     settings = Settings(train=14, val=1, test=2, seed=3)
     for name, workers in (("one", 1), ("two", 2)):

@@ -226,6 +226,7 @@ def test_a_batch_that_does_not_divide():
         distributed.check_batch_size(10, parts=4)
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_trained_stay_to_the_last_bit(tiny_config):
     """Beside running statistics, which are averaged over devices and in time."""
     config = tiny_config
