@@ -13,10 +13,12 @@ one run on two shared cores of an AMD EPYC, JAX 0.12.0 on Python 3.12 where noth
 Left out, although it gives about a tenth: oneDNN's products with reductions by YNNPACK, which are
 experimental flags of JAX 0.12 alone, and which JAX cannot keep in its compilation cache. In two
 runs the demo's step 0.94 and 1.12, evaluation 1.23 and 1.07, `Reconstructor` at batch 1 1.11 and
-1.12, MANO's gradient at 1024 0.94 and 0.88. Left out, as it gives less: YNNPACK's products, vectors
-of 512 bits, the gradient of 3×3 kernels as one product, a form of a ResNet's first convolution, and
-the network's weights as constants of `Reconstructor`'s programs (1.05). MANO at 1024 with gradient
-in pieces of 256 poses: 1.23 with JAX 0.10.2, 0.85 with 0.12.0.
+1.12, MANO's gradient at 1024 0.94 and 0.88. Nor are YNNPACK's products alone left to JAX 0.10.2,
+whose reductions are wrong: a matrix product 1.30, but the demo's step 0.98, ER at batch 1 0.87.
+Left out, as it gives less: YNNPACK's products, vectors of 512 bits, the gradient of 3×3 kernels as
+one product, a form of a ResNet's first convolution, and the network's weights as constants of
+`Reconstructor`'s programs (1.05). MANO at 1024 with gradient in pieces of 256 poses: 1.23 with JAX
+0.10.2, 0.85 with 0.12.0.
 """
 
 import mmap
