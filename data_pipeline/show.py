@@ -55,9 +55,11 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--count", type=at_least(1), default=12, help="samples on the page")
     parser.add_argument("--seed", type=at_least(0), default=0, help="of the choice of samples")
-    parser.add_argument("--out", type=Path, help="image to write; default: <dataset>_<split>.jpg")
+    parser.add_argument(
+        "--output", type=Path, help="image to write; default: <dataset>_<split>.jpg"
+    )
     options = parser.parse_args(arguments)
-    path = options.out or Path(f"{options.dataset.replace('/', '_')}_{options.split}.jpg")
+    path = options.output or Path(f"{options.dataset.replace('/', '_')}_{options.split}.jpg")
     try:
         source = RecordSource(find_dataset(options.data_dir, options.dataset), options.split)
         hands = load_hands(options.mano_dir)

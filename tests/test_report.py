@@ -261,7 +261,7 @@ def test_runs_are_compared_by_their_newest_evaluation(data_dir, files, hands, tm
 
 @pytest.mark.slow
 def test_command_line(data_dir, files, tmp_path):
-    command = [sys.executable, "-m", "er_jax.commands.compare", f"--data={data_dir}"]
+    command = [sys.executable, "-m", "er_jax.commands.compare", f"--data_dir={data_dir}"]
     command += [f"--predictions={files}/poor.npz", f"--output={tmp_path}/first"]
     subprocess.run(command, check=True)
     command[-2:] = [f"--compare={files}/good.npz", f"{tmp_path}/first/poor.errors.npz"]

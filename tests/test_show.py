@@ -24,7 +24,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_page_has_each_sample_twice(built, tmp_path, capsys):
     path = tmp_path / "page.png"
-    assert show.main(["interhand26m", f"--data_dir={built}", f"--out={path}"]) == 0
+    assert show.main(["interhand26m", f"--data_dir={built}", f"--output={path}"]) == 0
     assert str(path) in capsys.readouterr().out
     page = cv2.imread(str(path))[..., ::-1].astype(int)
     image = round(show._WIDTH * HEIGHT / WIDTH)
@@ -41,7 +41,7 @@ def test_page_has_each_sample_twice(built, tmp_path, capsys):
         (["hic"], "has no dataset hic/all"),
         (["interhand26m", "--split=val"], "has no split 'val', only train"),
         (["interhand26m", "--mano_dir=nowhere"], "nowhere: no MANO_RIGHT.npz"),
-        (["interhand26m", "--out=page.text"], "page.text: no image format has this ending"),
+        (["interhand26m", "--output=page.text"], "page.text: no image format has this ending"),
     ],
 )
 def test_errors(built, capsys, options, message):

@@ -1,8 +1,8 @@
 """Evaluate saved predictions of any predictor, and compare predictors.
 
-    python -m er_jax.commands.compare --predictions FILE --data DATASETS --output REPORT
+    python -m er_jax.commands.compare --predictions FILE --data_dir DATASETS --output REPORT
     python -m er_jax.commands.compare --predictions FILE --compare A B \\
-        --data DATASETS --output REPORT
+        --data_dir DATASETS --output REPORT
 
 FILE is a predictions file (docs/predictions_file.md). A and B are predictions files too, or runs'
 folders, whose newest evaluation on that dataset and split is taken, or the `*.errors.npz` that
@@ -31,7 +31,9 @@ from er_jax.utils.errors import NotFoundError
 
 PREDICTIONS = flags.DEFINE_multi_string("predictions", [], "predictions file to evaluate")
 COMPARE = flags.DEFINE_multi_string("compare", [], "predictions files or runs to compare with")
-DATA = flags.DEFINE_string("data", None, "where the TFDS datasets were built", required=True)
+DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "where the TFDS datasets were built", required=True
+)
 DATASET = flags.DEFINE_string("dataset", "interhand26m/all", "dataset, or dataset/config")
 SPLIT = flags.DEFINE_string("split", "test", "split to evaluate on")
 TRAIN_SPLIT = flags.DEFINE_string("train_split", "train", "split the mean pose is taken from")
@@ -140,11 +142,11 @@ def main(argv: list[str]) -> None:
 
 
 def run(files: Sequence[str]) -> None:
-    split = AnnotatedSplit(DATA.value, DATASET.value, SPLIT.value)
+    split = AnnotatedSplit(DATA_DIR.value, DATASET.value, SPLIT.value)
     page = report_on(
         files,
         split,
-        AnnotatedSplit(DATA.value, DATASET.value, TRAIN_SPLIT.value),
+        AnnotatedSplit(DATA_DIR.value, DATASET.value, TRAIN_SPLIT.value),
         load_hands(MANO_DIR.value),
         Path(OUTPUT.value),
         unit=RESAMPLE.value,

@@ -15,7 +15,9 @@ from er_jax.utils.atomic_write import atomic_write
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m er_jax.mano.convert", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("mano_dir", type=Path, help="folder of MANO_RIGHT.pkl and MANO_LEFT.pkl")
     parser.add_argument("--output_dir", type=Path, help="folder to write to; beside without it")
     options = parser.parse_args(arguments)
