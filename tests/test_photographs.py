@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import jax.numpy as jnp
@@ -32,7 +33,7 @@ from er_jax.detection import (
     write_keypoints,
 )
 from er_jax.mano import HANDS, axis_angle_to_matrix, load_hands, mano_forward
-from er_jax.photographs.engine import OUTSIDE_FACTOR, Engine, _messages, _of_detector
+from er_jax.photographs.engine import OUTSIDE_FACTOR, Engine, _messages, _of_detector, _of_network
 from er_jax.photographs.photograph import (
     Photograph,
     camera_of,
@@ -305,6 +306,17 @@ def test_keypoints_outside_the_picture_are_trusted_less(truth):
     np.testing.assert_allclose(sigma[~inside], OUTSIDE_FACTOR * sigma[inside][0])
     assert OUTSIDE_FACTOR > 1
     assert 0 < inside.sum() < 21
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_each_hands_keypoints_and_joints_of_the_network_are_its_own(side):
+    random = np.random.default_rng(0)
+    keypoints, joints = random.uniform(0, 300, (2, 21, 2)), random.normal(size=(2, 21, 3))
+    said = SimpleNamespace(keypoints_px=keypoints, prediction=SimpleNamespace(joints=joints))
+    seen = _of_network(said, side, error_m=0.02, share=0.5)
+    np.testing.assert_array_equal(seen.keypoints_px, keypoints[side])
+    np.testing.assert_array_equal(seen.joints_m, joints[side])
+    np.testing.assert_array_equal(seen.joint_sigma_m, 0.01)
 
 
 def test_what_is_doubtful_is_said(truth):
