@@ -96,6 +96,16 @@ def test_flexion_goes_to_the_palm_and_the_second_angle_to_the_thumb(side):
         assert moved @ way / np.linalg.norm(moved) / np.linalg.norm(way) > 0.5
 
 
+def test_a_hand_at_rest_is_in_its_mean_pose():
+    hands = load_hands()
+    model = joint_model(hands)
+    for number, side in enumerate(HANDS):
+        rest = np.asarray(model.rest_angles[number])
+        found = posed_joints(model.hands(number), np.zeros(10), np.eye(3), rest, np.zeros(3))
+        expected = mano_forward(hands.hand(side), np.zeros(10), np.zeros(48)).joints
+        np.testing.assert_allclose(found, expected, atol=5e-6)
+
+
 def test_the_palm_that_starts_are_aligned_by_is_the_hands_at_rest():
     """To 1 mm, by which a skinned mesh's joints leave the skeleton's."""
     hands = load_hands()

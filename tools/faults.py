@@ -795,7 +795,7 @@ FAULTS: list[Fault] = [
             "a flat hand at rest",
             "mean = np.asarray(hands.mean_pose).reshape(2, 15, 3)",
             "mean = np.zeros((2, 15, 3))",
-            "test_fitting.py::test_the_palm_that_starts_are_aligned_by_is_the_hands_at_rest",
+            "test_fitting.py::test_a_hand_at_rest_is_in_its_mean_pose",
         ),
     ),
     *_faults(
