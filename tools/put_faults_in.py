@@ -83,8 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def anchor_problems(faults: Iterable[Fault]) -> list[str]:
-    """Returns a line for each text of a fault that is not in its file exactly once, and each test
-    of a fault that is not there."""
+    """Returns a line for each text or test of a fault that is not where the fault says."""
     problems = []
     for fault in faults:
         count = (REPOSITORY / fault.file).read_text(encoding="utf-8").count(fault.old)
