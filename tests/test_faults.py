@@ -89,12 +89,13 @@ def test_a_full_disk(tmp_path, data_dir, start):
         pytest.skip("a small disk can be mounted by root alone")
     try:
         run, filler = disk / "run", disk / "filler"
-        assert start(run, data_dir, "--config.epochs=1").wait() == 0
+        step = "--config.optimizer.schedule=step"  # under which a run may get longer
+        assert start(run, data_dir, step, "--config.epochs=1").wait() == 0
         filler.write_bytes(bytes(shutil.disk_usage(disk).free - 100_000))
-        assert start(run, data_dir).wait() == 74
+        assert start(run, data_dir, step).wait() == 74
         assert "Make room" in said(tmp_path)  # after what Orbax's own threads say
         filler.unlink()
-        assert start(run, data_dir).wait() == 0
+        assert start(run, data_dir, step).wait() == 0
         assert "Going on from step 6" in said(tmp_path)
         assert logged_steps(run) == list(range(1, 13))
     finally:

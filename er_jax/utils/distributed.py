@@ -61,6 +61,9 @@ def join_processes(
         local_device_ids=_gpus_of_task(os.environ),
         shutdown_timeout_seconds=FINISH_TIMEOUT_S,
     )
+    # On CPUs (Gloo) the first exchange waits 30 s for the others: now they are all at this line,
+    # while the first one may later read a checkpoint for longer than that.
+    multihost_utils.sync_global_devices("er_jax joined")
 
 
 def _gpus_of_task(environment: Mapping[str, str]) -> list[int] | None:
