@@ -67,7 +67,7 @@ class AnnotatedSplit:
 
     @functools.cached_property
     def labels(self) -> "Labels":
-        """Returns each sample's attributes in words, as the records give them."""
+        """Returns what tells each sample from the others, as the records give it."""
         capture, name, camera = (
             np.char.decode(self._table.columns[field][:], "utf-8")
             for field in ("capture", "seq_name", "camera")
@@ -78,6 +78,7 @@ class AnnotatedSplit:
             camera=camera,
             sequence=np.char.add(np.char.add(capture, slash), name),
             box_source=np.array(BOX_SOURCES)[self._table.columns["bbox_source"][:]],
+            frame=np.asarray(self._table.columns["frame_idx"][:], np.int64),
         )
 
     def samples(self, indices: Sequence[int] | np.ndarray) -> Sample:
@@ -121,10 +122,12 @@ class AnnotatedSplit:
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
-    """The words that describe each sample of a split, in the records' order."""
+    """What tells each sample of a split from the others, in the records' order."""
 
     sample_id: np.ndarray
     camera: np.ndarray
     sequence: np.ndarray
     """`capture/seq_name`."""
     box_source: np.ndarray
+    frame: np.ndarray
+    """Number of the frame in its sequence."""

@@ -23,7 +23,8 @@ class AugmentationRange:
 
     Scale is 1 + `scale`·clip(N, −1, 1) of the box's side; the rotation
     `rotation_degrees`·clip(N, −2, 2) with `rotation_probability`; each colour channel is multiplied
-    by U(1 − `colour`, 1 + `colour`); the image is mirrored with `flip_probability`.
+    by U(1 − `colour`, 1 + `colour`); the image is mirrored with `flip_probability`. A picture of
+    both hands is cropped around one of them, either as often, with `one_hand_probability`.
     """
 
     scale: float = 0.25
@@ -31,6 +32,7 @@ class AugmentationRange:
     rotation_probability: float = 0.6
     colour: float = 0.2
     flip_probability: float = 0.5
+    one_hand_probability: float = 0.0
 
 
 NO_AUGMENTATION = AugmentationRange(0.0, 0.0, 0.0, 0.0, 0.0)
@@ -38,12 +40,17 @@ NO_AUGMENTATION = AugmentationRange(0.0, 0.0, 0.0, 0.0, 0.0)
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """The variation of one sample."""
+    """The variation of one sample.
+
+    `around_hand` is the hand (0 right, 1 left, of the image before the mirror) that a picture of
+    both is cropped around; None: the record's box.
+    """
 
     scale: float = 1.0
     rotation_degrees: float = 0.0
     flip: bool = False
     colour: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    around_hand: int | None = None
 
     def as_array(self) -> Float[np.ndarray, "3"]:  # noqa: UP037
         """Returns what targets need to know of it: scale, rotation in degrees, flip."""
@@ -59,7 +66,8 @@ def draw_augmentation(
     """
     random = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, index, epoch]))
     scale, turn = random.standard_normal(2).tolist()
-    turned, flipped, *colour = random.random(5).tolist()
+    # What is drawn before stays as it is only if new draws come last.
+    turned, flipped, *colour, alone, hand = random.random(7).tolist()
     red, green, blue = (1 + extent.colour * (2 * value - 1) for value in colour)
     rotation = extent.rotation_degrees * min(max(turn, -2.0), 2.0)
     return Augmentation(
@@ -67,6 +75,7 @@ def draw_augmentation(
         rotation_degrees=rotation if turned < extent.rotation_probability else 0.0,
         flip=flipped < extent.flip_probability,
         colour=(red, green, blue),
+        around_hand=int(2 * hand) if alone < extent.one_hand_probability else None,
     )
 
 

@@ -1,16 +1,32 @@
 """Square boxes around hands, in pixels; a box is (x, y, width, height)."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import numpy as np
-from jaxtyping import Bool, Float
+
+if TYPE_CHECKING:  # workers do without it, since importing it takes long
+    from jaxtyping import Bool, Float
 
 ENLARGEMENT = 1.25
+JOINT_FIELDS = (
+    "joint_world_mm",
+    "joint_valid_world",
+    "camera_rotation",
+    "camera_translation_mm",
+    "focal_px",
+    "princpt_px",
+)
+"""The fields of a record that `joint_pixels` reads."""
 
 
 def joint_boxes(
     joints_px: Float[np.ndarray, "N 2 21 2"],
     valid: Bool[np.ndarray, "N 2 21"],
     image_size_px: Float[np.ndarray, "N 2"],
-) -> tuple[Float[np.ndarray, "N 4"], Bool[np.ndarray, "N"]]:
+) -> tuple[Float[np.ndarray, "N 4"], Bool[np.ndarray, "N"]]:  # noqa: UP037
     """The square box of each sample's valid joints, and whether it meets the image.
 
     Each hand's box is enlarged by 1.25; their union is clipped to the image, made square about its
@@ -41,9 +57,26 @@ def joint_boxes(
     return np.concatenate([corner, side, side], axis=-1), meets_image
 
 
+def joint_pixels(
+    records: Mapping[str, np.ndarray],
+) -> tuple[Float[np.ndarray, "N 2 21 2"], Bool[np.ndarray, "N 2 21"]]:
+    """The joints of records in their images, and which are annotated and before the camera.
+
+    Args:
+      records: their `JOINT_FIELDS`, on a leading axis.
+    """
+    camera_mm = np.einsum("nij,nhkj->nhki", records["camera_rotation"], records["joint_world_mm"])
+    camera_mm += records["camera_translation_mm"][:, None, None]
+    depth = camera_mm[..., 2]
+    valid = records["joint_valid_world"] & (depth > 0)
+    pixels = camera_mm[..., :2] / np.where(depth > 0, depth, 1)[..., None]
+    pixels = pixels * records["focal_px"][:, None, None]
+    return pixels + records["princpt_px"][:, None, None], valid
+
+
 def meets_image(
     boxes_px: Float[np.ndarray, "N 4"], image_size_px: Float[np.ndarray, "N 2"]
-) -> Bool[np.ndarray, "N"]:
+) -> Bool[np.ndarray, "N"]:  # noqa: UP037
     """Returns whether a box has an area and any of it lies in the image."""
     low = np.maximum(boxes_px[:, :2], 0)
     high = np.minimum(boxes_px[:, :2] + boxes_px[:, 2:], np.asarray(image_size_px) - 1)

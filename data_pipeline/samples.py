@@ -15,12 +15,14 @@ from data_pipeline.augmentation import (
     Crop,
     draw_augmentation,
 )
+from data_pipeline.boxes import JOINT_FIELDS, joint_boxes, joint_pixels
 from data_pipeline.datasets import RecordSource
 from data_pipeline.images import decode_image
 
 ANNOTATION_FIELDS = (
     "annotation_id",
     "hand_type",
+    "hand_type_valid",
     "image_size_px",
     "camera_rotation",
     "camera_translation_mm",
@@ -92,13 +94,31 @@ def prepare_sample(
 ) -> dict[str, np.ndarray]:
     """One sample (see `Batch`) without its mask, from a record and how it is to be varied."""
     image = decode_image(record["image"])
-    cropped = Crop.of(image, record["bbox_px"], input_size, augmentation)
+    box = _box(record, augmentation.around_hand)
+    cropped = Crop.of(image, box, input_size, augmentation)
     sample = {name: as_numbers(record[name]) for name in ANNOTATION_FIELDS if name in record}
     return sample | {
         "img2bb": cropped.affine.astype(np.float32),
         "augmentation": augmentation.as_array(),
         "image": cropped.image,
     }
+
+
+def _box(record: Mapping[str, Any], around_hand: int | None) -> np.ndarray:
+    """A record's box, (4,); around one hand of two, the box that prediction gives it alone.
+
+    A hand counts with all its annotated joints, as prediction's detector finds all of them. Where
+    only one hand is annotated and seen, or by a mesh alone, the box is the record's.
+    """
+    if around_hand is None:
+        return record["bbox_px"]
+    seen = record["joint_valid_world"] & record["joint_valid_view"]
+    if not seen.any(axis=-1).all():
+        return record["bbox_px"]
+    pixels, valid = joint_pixels({name: record[name][None] for name in JOINT_FIELDS})
+    valid[:, 1 - around_hand] = False
+    boxes, meets_image = joint_boxes(pixels, valid, record["image_size_px"][None])
+    return boxes[0] if meets_image[0] else record["bbox_px"]
 
 
 def stack_samples(samples: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:

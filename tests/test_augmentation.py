@@ -117,6 +117,43 @@ def test_a_draw_depends_on_seed_epoch_and_index_alone():
     assert len(others) == 5
 
 
+def test_new_draws_come_after_the_old_ones():
+    """What a seed gave before single hands were drawn it still gives, whether they are or not."""
+    of_old = Augmentation(
+        scale=0.75,
+        rotation_degrees=-48.67848213090909,
+        flip=True,
+        colour=(1.015058940844417, 1.1161167676608614, 0.8333545545433091),
+    )
+    for probability in (0.0, 1.0):
+        extent = AugmentationRange(one_hand_probability=probability)
+        drawn = draw_augmentation(extent, seed=1, epoch=2, index=3)
+        assert dataclasses.replace(drawn, around_hand=None) == of_old
+        assert (drawn.around_hand is None) == (probability == 0)
+
+
+def test_single_hands_are_drawn_as_often_as_asked_and_each_side_alike():
+    extent = AugmentationRange(one_hand_probability=0.3)
+    drawn = [draw_augmentation(extent, seed=1, epoch=0, index=i) for i in range(4000)]
+    hands = [one.around_hand for one in drawn]
+    assert abs(hands.count(None) / 4000 - 0.7) < 0.03
+    assert abs(hands.count(0) / hands.count(1) - 1) < 0.15
+    assert {*hands} == {None, 0, 1}
+    alone = np.array([hand is not None for hand in hands])
+    side = np.array([hand == 1 for hand in hands])
+    for name in ("scale", "rotation_degrees", "flip"):
+        values = np.array([getattr(one, name) for one in drawn], float)
+        assert abs(np.corrcoef(values, alone)[0, 1]) < 0.05, name
+        assert abs(np.corrcoef(values[alone], side[alone])[0, 1]) < 0.08, name
+
+
+def test_with_ninety_degrees_every_angle_is_drawn():
+    extent = AugmentationRange(rotation_degrees=90.0, rotation_probability=1.0)
+    drawn = [draw_augmentation(extent, seed=1, epoch=0, index=i) for i in range(4000)]
+    share, _ = np.histogram([a.rotation_degrees for a in drawn], bins=12, range=(-180, 180))
+    assert share.min() > 4000 / 12 / 3
+
+
 def test_a_range_of_nothing_varies_nothing():
     drawn = draw_augmentation(NO_AUGMENTATION, seed=0, epoch=0, index=7)
     assert drawn == Augmentation()

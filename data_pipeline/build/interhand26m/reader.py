@@ -264,15 +264,8 @@ def _joint_boxes(table: RecordTable) -> tuple[np.ndarray, np.ndarray]:
     column = table.columns
     for start in range(0, len(table), _CHUNK):
         part = slice(start, start + _CHUNK)
-        camera_mm = np.einsum(
-            "nij,nhkj->nhki", column["camera_rotation"][part], column["joint_world_mm"][part]
-        )
-        camera_mm += column["camera_translation_mm"][part][:, None, None]
-        depth = camera_mm[..., 2]
-        valid = column["joint_valid_world"][part] & (depth > 0)
-        pixels = camera_mm[..., :2] / np.where(depth > 0, depth, 1)[..., None]
-        pixels = pixels * column["focal_px"][part][:, None, None]
-        pixels = pixels + column["princpt_px"][part][:, None, None]
+        fields = {name: column[name][part] for name in boxes.JOINT_FIELDS}
+        pixels, valid = boxes.joint_pixels(fields)
         bbox[part], usable[part] = boxes.joint_boxes(pixels, valid, column["image_size_px"][part])
     return bbox, usable
 
