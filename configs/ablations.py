@@ -10,7 +10,7 @@ from er_jax.configs.demo import get_config as demo
 
 
 def get_config() -> ConfigDict:
-    """`run` is the config that all runs share; each variant changes fields of `run.model`."""
+    """`run` is the config that all runs share; each variant changes fields of it by their path."""
     run = demo()
     run.epochs = 8
     run.log_every_steps = 50
@@ -25,12 +25,13 @@ def get_config() -> ConfigDict:
     config.seeds = (0, 1, 2, 3, 4)  # of the weights, the order of the data, and its augmentation
     config.variants = (  # the others are compared with the first
         ("full network", {}),
-        ("without DeSim", {"use_desim": False}),
-        ("without DeOcc", {"use_deocc": False}),
-        ("without FuseJoint", {"use_fusejoint": False}),
+        ("without DeSim", {"model.use_desim": False}),
+        ("without DeOcc", {"model.use_deocc": False}),
+        ("without FuseJoint", {"model.use_fusejoint": False}),
         (
             "without any of them",
-            {"use_desim": False, "use_deocc": False, "use_fusejoint": False},
+            {"model.use_desim": False, "model.use_deocc": False, "model.use_fusejoint": False},
         ),
+        ("without presence", {"model.use_presence": False}),
     )
     return config.lock()

@@ -49,11 +49,16 @@ def get_config() -> ConfigDict:
     config.data.test_split = "test"
     # Processes that decode and crop for each process of the run, best one a GPU; 0: threads of it.
     config.data.workers = 8
+    # Rotations as far as 60° (rotation_degrees 30, probability 0.6) are the reference's, and those
+    # of InterWild, HaMeR and WiLoR; 90° (45, 0.6) those of InterNet, Keypoint Transformer and
+    # A2J-Transformer; IntagHand draws from ±90° evenly. None of them turns a hand upside down:
+    # rotation_degrees=90.0 with rotation_probability=1.0 draws every angle.
     config.data.augmentation = ConfigDict(dataclasses.asdict(AugmentationRange()))
 
     config.depth_box_m = 0.4  # depth around the wrist that the heatmaps span
     config.model = ConfigDict(dataclasses.asdict(ERConfig()))
     config.model.backbone_weights = placeholder(str)  # torchvision's or timm's file to start from
+    config.model.use_presence = True  # not the paper's: says which hands are there
     del config.model.batch_norm_axis  # follows from sync_batch_norm
     config.loss = ConfigDict(LOSS_WEIGHTS)
 

@@ -43,6 +43,10 @@ def targets(pose, betas, rel_trans, hand_valid):
         mano_hand_valid=jnp.ones((count, 2), bool),  # a mesh without parameters has no pose
         mano_pose_valid=jnp.asarray(hand_valid),
         rel_trans_valid=jnp.asarray(hand_valid).all(1),
+        wrist_cam=jnp.zeros((count, 2, 3)),
+        hand_present=jnp.ones((count, 2), bool),
+        hand_present_valid=jnp.ones(count, bool),
+        cells_to_rays=jnp.zeros((count, 2, 3)),
     )
 
 

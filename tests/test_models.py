@@ -29,6 +29,7 @@ TINY = ERConfig(
     desim_depth=1,
     deocc_depth=1,
     fusejoint_depth=1,
+    use_presence=True,
 )
 
 
@@ -84,6 +85,14 @@ def test_parameters_at_the_papers_sizes():
     )
     parts = (count(net), count(net.backbone), count(net.deocc), a_hand)
     assert [round(part / 1e6, 2) for part in parts] == [64.99, 23.51, 6.57, 17.19]
+    own = nnx.eval_shape(lambda: ERNet(ERConfig(use_presence=True), rngs=nnx.Rngs(0)))
+    assert (count(net), count(own) - count(net)) == (64_987_053, 2 * 513)
+
+
+def test_all_else_starts_alike_with_presence_and_without():
+    with_it, without = (weights_of(net_of(use_presence=use)).params for use in (True, False))
+    assert with_it.pop("presence")
+    jax.tree.map(np.testing.assert_array_equal, with_it, without)
 
 
 def test_a_run_starts_from_what_the_seed_says_wherever_it_is_made():
@@ -170,9 +179,9 @@ def test_swapping_the_hands_weights_swaps_the_outputs(image, hands):
     hidden[...] = jnp.concatenate(jnp.split(hidden[...], 2)[::-1])
     after = predict(net, image, jax.tree.map(lambda array: array[::-1], hands))
     for field in dataclasses.fields(before):
-        if field.name == "intermediates":
-            continue
         expected = getattr(before, field.name)
+        if expected is None or field.name == "intermediates":
+            continue
         expected = expected if field.name == "rel_trans" else expected[:, ::-1]
         np.testing.assert_allclose(getattr(after, field.name), expected, atol=1e-5)
     for name in (*ALL[1:], *ATTENTION):
@@ -191,6 +200,7 @@ def training_gradients(net, hands):
             net = nnx.merge(graphdef, params, stats, copy=True)
             out = net(image, hands)
             terms = (out.rel_trans, out.joint_img, out.pose, out.betas, out.joints, out.joint_proj)
+            terms += (1 + out.presence_logit,)
             total = sum(jnp.square(term).mean() for term in terms)
             return total, nnx.state(net, nnx.BatchStat)
 

@@ -124,7 +124,7 @@ def test_exported_program_runs_without_this_project(net, expected, tmp_path):
     command = [sys.executable, "-c", LOADER, *(str(tmp_path / name) for name in names)]
     subprocess.run(command, check=True, cwd=tmp_path)
     outputs = np.load(tmp_path / "outputs.npz")
-    assert set(outputs) == set(vars(expected)) - {"intermediates"}
+    assert set(outputs) == set(vars(expected)) - {"intermediates", "presence_logit"}
     for name in outputs:
         np.testing.assert_allclose(outputs[name], getattr(expected, name), atol=2e-5)
 
@@ -132,7 +132,7 @@ def test_exported_program_runs_without_this_project(net, expected, tmp_path):
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
+        {"use_presence": True},
         pytest.param({"backbone": "resnet50", "precision": "bfloat16"}, marks=pytest.mark.slow),
         pytest.param({"backbone": "tinyvit5m"}, marks=pytest.mark.slow),
         {"use_desim": False, "use_deocc": False, "use_fusejoint": False, "remat_backbone": True},
@@ -149,7 +149,8 @@ def test_onnx_runtime_computes_what_jax_does(changes, tmp_path):
     expected = nnx.jit(lambda net, images, hands: net(images, hands))(
         exact, batch, load_hands(None)
     )
-    assert set(names) == set(vars(expected)) - {"intermediates"}
+    without = set() if net.config.use_presence else {"presence_logit"}
+    assert set(names) == set(vars(expected)) - {"intermediates"} - without
     for count in (1, 3):  # one program for any batch
         outputs = session.run(names, {"images": batch[:count]})
         for name, array in zip(names, outputs, strict=True):

@@ -140,12 +140,14 @@ def test_hand_stream():
 
 def test_soft_argmax():
     logits = 3 * normal(0, BATCH, 6, 4, 21, 5)  # rows, columns, joints, depths
-    expected = np.zeros((BATCH, 21, 3))
+    expected, squares = np.zeros((BATCH, 21, 3)), np.zeros((BATCH, 21))
     for b, y, x, j, z in np.ndindex(logits.shape):
         weight = np.exp(logits[b, y, x, j, z]) / np.exp(logits[b, :, :, j]).sum()
         expected[b, j] += weight * np.array([x, y, z])
-    cells = expected_cell(spatial_softmax(jnp.asarray(logits, jnp.float32)))
+        squares[b, j] += weight * (x * x + y * y + z * z)
+    cells, spread = expected_cell(spatial_softmax(jnp.asarray(logits, jnp.float32)))
     np.testing.assert_allclose(cells, expected, atol=1e-4)
+    np.testing.assert_allclose(spread**2, squares - (expected**2).sum(-1), atol=1e-3)
 
 
 def test_heatmap_channels_are_joint_major():

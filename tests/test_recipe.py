@@ -80,8 +80,9 @@ def test_the_papers_recipe():
 
     config = get_config()
     assert_holds(config, RECIPE, "config")
-    assert {*config.loss} == {*RECIPE["loss"]}
-    assert {*config.data.augmentation} == {*RECIPE["data"]["augmentation"]}
+    assert {*config.loss} == {*RECIPE["loss"], "presence", "depth"}  # the last two are not its
+    own = {"one_hand_probability"}
+    assert {*config.data.augmentation} == {*RECIPE["data"]["augmentation"]} | own
     assert AugmentationRange(**config.data.augmentation) == AugmentationRange()
 
 

@@ -95,6 +95,8 @@ def random_batch(rng, samples=3):
         "mano_pose": rng.normal(size=(samples, 2, 48)) * 0.5,
         "mano_betas": rng.normal(size=(samples, 2, 10)),
         "mano_trans_m": rng.normal(size=(samples, 2, 3)) * 0.1,
+        "hand_type": np.arange(samples) % 3,
+        "hand_type_valid": np.ones(samples, bool),
         "image_size_px": np.tile([512.0, 334.0], (samples, 1)),
         "img2bb": np.tile([[1.0, 0, 0], [0, 1.0, 0]], (samples, 1, 1)),
         "augmentation": np.tile([1.0, 0.0, 0.0], (samples, 1)),

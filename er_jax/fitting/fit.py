@@ -24,6 +24,7 @@ from er_jax.fitting.posed_joints import (
 )
 from er_jax.mano import HAND21, MANO16, axis_angle_to_matrix
 from er_jax.mano.layer import HIGHEST
+from er_jax.models.place import place_by_rays
 
 PALM = np.array([HAND21.index(name) for name in HAND21 if name == "Wrist" or name[-1] == "1"])
 """Joints that move little against each other: the wrist and the first of each finger."""
@@ -311,27 +312,20 @@ def _first_place(
     wrist: Float[Array, "H 3 3"],
     angles: Float[Array, "H 15 3"],
 ) -> Float[Array, "H 3"]:
-    """Where hands of this pose lie best over their keypoints: linear least squares in the place."""
+    """Where hands of this pose lie best over their keypoints, each by itself."""
     still = jnp.zeros((*wrist.shape[:1], 3))
     joints = _joints(hands, wrist, _Unknowns(evidence.betas, still, angles, still))
     rays = (evidence.keypoints_px - evidence.principal_point_px) / evidence.focal_px  # S H 21 2
-    weights = evidence.keypoint_precision[..., None] ** 2
+    weights = evidence.keypoint_precision**2
     weights = weights / jnp.maximum(weights.max(), 1e-12)
-    # (x + tx) − ray (z + tz) = 0 for both coordinates of every keypoint
-    right = rays * joints[..., 2:] - joints[..., :2]
-    rows = jnp.stack(
-        [
-            jnp.concatenate([jnp.broadcast_to(unit, rays.shape), -rays[..., axis, None]], -1)
-            for axis, unit in enumerate(jnp.eye(2))
-        ],
-        -2,
-    )  # S H 21 2 3
-    normal = jnp.einsum("shjc,shjcx,shjcy->hxy", weights + jnp.zeros_like(rays), rows, rows)
-    moment = jnp.einsum("shjc,shjcx,shjc->hx", weights + jnp.zeros_like(rays), rows, right)
-    normal += 1e-6 * jnp.eye(3)
-    place = jnp.linalg.solve(normal, moment[..., None])[..., 0]
+    of_sources = (jnp.broadcast_to(joints, (*rays.shape[:-1], 3)), rays, weights)
+    points, rays, weights = (jnp.moveaxis(x, 0, 1) for x in of_sources)  # H S 21
+    points, rays = (x.reshape(len(wrist), 1, -1, x.shape[-1]) for x in (points, rays))
+    weights = weights.reshape(len(wrist), 1, -1)
+    place = place_by_rays(points, rays, weights)[:, 0]
     # Behind the camera: the hand's keypoints are too few or too close to each other.
-    middle = (weights * rays).sum((0, 2)) / jnp.maximum(weights.sum((0, 2)), 1e-12)
+    total = jnp.maximum(weights.sum((1, 2)), 1e-12)[:, None]
+    middle = (weights[..., None] * rays).sum((1, 2)) / total
     before = jnp.concatenate(
         [middle * FALLBACK_DEPTH_M, jnp.full_like(middle[:, :1], FALLBACK_DEPTH_M)], -1
     )

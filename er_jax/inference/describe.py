@@ -79,6 +79,7 @@ def parts_of(net: ERNet, hands: HandModel) -> list[Part]:
         Part("FuseJoint → F*_PR, F*_PL", net.fusejoint, joints, first),
         Part("Shape and camera", net.shape_and_camera, ((2, width),), first),
         Part("Pose", net.pose, joints),
+        Part("Presence (this project's own)", net.presence, ((2, width),)),
     ]
     switched_on = [part for part in parts if part.module is not None]
     return [

@@ -71,7 +71,8 @@ def _named_outputs(net: ERNet, hands: HandModel) -> Callable[[Array], dict[str, 
     def predict(net: ERNet, images: Array) -> dict[str, Array]:
         prediction = net(images, hands)
         names = [field.name for field in dataclasses.fields(prediction)]
-        return {name: getattr(prediction, name) for name in names if name != "intermediates"}
+        outputs = {name: getattr(prediction, name) for name in names if name != "intermediates"}
+        return {name: output for name, output in outputs.items() if output is not None}
 
     call, state = functional(predict, fold_batch_norms(net))
     return partial(call, state)

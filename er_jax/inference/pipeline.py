@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 from jaxtyping import Float, UInt8
+from scipy import special
 
 from data_pipeline.augmentation import Crop
 from er_jax.inference.boxes import Box, square_box
@@ -34,6 +35,12 @@ class TwoHands:
     keypoints_px: Float[np.ndarray, "2 21 2"]
     box_px: Float[np.ndarray, "4"]
     crop: Crop
+
+    @property
+    def presence(self) -> Float[np.ndarray, "2"] | None:
+        """How sure it is that each hand is there, 0 to 1; None: the network does not say it."""
+        logit = self.prediction.presence_logit
+        return None if logit is None else special.expit(np.asarray(logit, np.float64))
 
 
 class Pipeline:

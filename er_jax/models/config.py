@@ -39,6 +39,7 @@ class ERConfig:
     use_desim: bool = True
     use_deocc: bool = True
     use_fusejoint: bool = True
+    use_presence: bool = False  # a logit a hand, this project's own; the paper's network has none †
     position_embedding: bool = True  # of DeSim's cells †
     hand_embedding: bool = True  # of DeOcc's two hands †
     deocc_shared_weights: bool = True  # one set of weights for right→left and left→right †

@@ -18,6 +18,7 @@ from er_jax.models.freezing import freeze
 from er_jax.models.fusejoint import FuseJoint, sample_grid
 from er_jax.models.heads import (
     Pose,
+    Presence,
     RelativeTranslation,
     ShapeAndCamera,
     project_weakly,
@@ -45,6 +46,10 @@ class Prediction:
     vertices: Float[Array, "batch 2 778 3"]  # wrist-relative, metres
     joints: Float[Array, "batch 2 21 3"]  # wrist-relative, metres
     joint_proj: Float[Array, "batch 2 21 2"]  # projected joints, (x, y) in cells
+    joint_spread: Float[
+        Array, "batch 2 21"
+    ]  # of the heatmaps about joint_img: its deviation, cells
+    presence_logit: Float[Array, "batch 2"] | None = None  # None: the network has no such head
     intermediates: dict[str, Array] = dataclasses.field(default_factory=dict)
 
 
@@ -64,6 +69,10 @@ class ERNet(nnx.Module):
             PerHand(lambda: FuseJoint(config, rngs)) if config.use_fusejoint else nnx.data(None)
         )
         self.pose = PerHand(lambda: Pose(config, rngs))
+        # The last, so that all else starts from the same weights with it and without.
+        self.presence = (
+            PerHand(lambda: Presence(config, rngs)) if config.use_presence else nnx.data(None)
+        )
         self.config = config
         freeze(self, (*config.frozen, *(["backbone"] if config.freeze_backbone else [])))
 
@@ -97,7 +106,7 @@ class ERNet(nnx.Module):
         found["F_h"] = own = self.hand_stream(jnp.stack([features, features], axis=1))
         heatmaps = spatial_softmax(self.joint_heatmaps(own))
         found["heatmaps"] = heatmaps.transpose(0, 1, 4, 5, 2, 3)
-        joint_img = expected_cell(heatmaps)
+        joint_img, joint_spread = expected_cell(heatmaps)
 
         # PriorFormer
         prior = own.reshape(*own.shape[:2], -1, own.shape[-1])
@@ -135,6 +144,8 @@ class ERNet(nnx.Module):
             vertices=mesh.vertices - wrist,
             joints=mesh.joints - wrist,
             joint_proj=project_weakly(mesh.joints, camera),
+            joint_spread=joint_spread,
+            presence_logit=None if self.presence is None else self.presence(pooled),
             intermediates=_chosen(found, collect),
         )
 

@@ -1,4 +1,4 @@
-"""The regressors: relative translation, shape and camera, pose; the weak projection.
+"""The regressors: relative translation, shape and camera, presence, pose; the weak projection.
 
 They take float32 and run at full precision on every device, whatever the features' precision.
 """
@@ -40,6 +40,19 @@ class ShapeAndCamera(nnx.Module):
         self, pooled: Float[Array, "batch C"]
     ) -> tuple[Float[Array, "batch 10"], Float[Array, "batch 3"]]:
         return self.shape(pooled), self.camera(pooled)
+
+
+class Presence(nnx.Module):
+    """From a hand's pooled features to the logit of its being there: this project's own addition.
+
+    The paper's network always answers with two hands.
+    """
+
+    def __init__(self, config: ERConfig, rngs: nnx.Rngs):
+        self.output = Regressor(config.feature_dim, 1, rngs=rngs)
+
+    def __call__(self, pooled: Float[Array, "batch C"]) -> Float[Array, "batch"]:
+        return self.output(pooled)[..., 0]
 
 
 class Pose(nnx.Module):

@@ -52,14 +52,23 @@ def spatial_softmax(logits: Float[Array, "*batch S S J D"]) -> Float[Array, "*ba
     return jax.nn.softmax(logits, axis=(-4, -3, -1))
 
 
-def expected_cell(probabilities: Float[Array, "*batch S S J D"]) -> Float[Array, "*batch J 3"]:
-    """Soft-argmax (Sun et al., "Integral Human Pose Regression", 2018): (x, y, z) in cells."""
+def expected_cell(
+    probabilities: Float[Array, "*batch S S J D"],
+) -> tuple[Float[Array, "*batch J 3"], Float[Array, "*batch J"]]:
+    """Soft-argmax (Sun et al., "Integral Human Pose Regression", 2018), and how sure it is.
+
+    Returns:
+      (x, y, z) in cells, and the standard deviation about it, over all three axes.
+    """
     by_joint = jnp.moveaxis(probabilities, -2, -4)
 
-    def mean(others: tuple[int, int]) -> Array:
-        """The mean of the axis that is left; a sum and no product, whose operands GPUs round."""
+    def moments(others: tuple[int, int]) -> tuple[Array, Array]:
+        """Mean and variance of the axis that is left; sums, and no products, which GPUs round."""
         marginal = by_joint.sum(axis=others)
-        return (marginal * jnp.arange(marginal.shape[-1])).sum(axis=-1)
+        cells = jnp.arange(marginal.shape[-1])
+        mean = (marginal * cells).sum(axis=-1)
+        return mean, (marginal * (cells - mean[..., None]) ** 2).sum(axis=-1)
 
-    x, y, z = mean((-3, -1)), mean((-2, -1)), mean((-3, -2))
-    return jnp.stack([x, y, z], axis=-1)
+    axes = [moments(others) for others in ((-3, -1), (-2, -1), (-3, -2))]
+    mean, variance = (jnp.stack(values, axis=-1) for values in zip(*axes, strict=True))
+    return mean, jnp.sqrt(variance.sum(axis=-1))

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from ml_collections import ConfigDict
 
 from data_pipeline.annotated_split import AnnotatedSplit
 from data_pipeline.augmentation import AugmentationRange
+from data_pipeline.datasets import find_dataset
 from data_pipeline.loader import (
     Batch,
     BatchLoader,
@@ -17,10 +19,12 @@ from data_pipeline.loader import (
     make_eval_loader,
     make_train_loader,
 )
+from data_pipeline.records import ANNOTATIONS, RecordTable
+from er_jax.supervision.targets import INTERACTING
 from er_jax.utils import distributed
 from er_jax.utils.errors import ConfigError
 
-HOST_FIELDS = ("annotation_id", "hand_type", "sample_mask")
+HOST_FIELDS = ("annotation_id", "sample_mask")
 """The fields of a batch that only the host reads in training."""
 
 
@@ -55,6 +59,27 @@ def steps_in_epoch(data: BatchLoader) -> int:
             f"config.batch_size={data.batch_size}: use a smaller batch"
         )
     return steps
+
+
+def warn_of_untaught_presence(config: ConfigDict) -> None:
+    """Warns where a run is to learn which hands are there, and its data always shows both.
+
+    Raises:
+      ConfigError, DataError: see `train_loader`.
+    """
+    taught = config.model.use_presence and config.loss.presence
+    if not taught or config.data.augmentation.one_hand_probability:
+        return
+    datasets = training_datasets(config)
+    names = [datasets] if isinstance(datasets, str) else list(datasets)
+    if not any(_has_single_hands(config, name) for name in names):
+        logging.warning(
+            "config.model.use_presence: which hands are there cannot be learnt, since no training "
+            "sample of %s is of a single hand. Train on interhand26m/all or on a mixture with such "
+            "samples (config.data.mixture); where the two hands are often apart, crops around one "
+            "of them do too (config.data.augmentation.one_hand_probability=0.3)",
+            ", ".join(names),
+        )
 
 
 def shard_for_training(batch: Batch) -> Any:
@@ -115,6 +140,15 @@ class Split:
             batch_size=self.batch_size,
             **_common(self.input_size, self.workers),
         )
+
+
+def _has_single_hands(config: ConfigDict, name: str) -> bool:
+    """Returns whether any sample that a run trains on in a dataset is known to be of one hand."""
+    name, _, own_split = name.partition(":")
+    folder = find_dataset(_data_dir(config), name) / ANNOTATIONS
+    columns = RecordTable.load(folder / (own_split or config.data.train_split)).columns
+    single = columns["hand_type"][:] != INTERACTING
+    return bool((single & columns["hand_type_valid"][:]).any())
 
 
 def _mixture(pairs: Sequence[tuple[str, float]]) -> dict[str, float]:

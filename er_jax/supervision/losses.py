@@ -1,11 +1,13 @@
-"""The training loss: eight L1 terms on what the network predicts of two hands."""
+"""The training loss: the paper's eight L1 terms on two hands, and two terms of this project."""
 
 from collections.abc import Mapping
 
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float
 
 from er_jax.models import Prediction
+from er_jax.models.place import NEAREST_DEPTH_M, place_hands
 from er_jax.supervision.targets import Targets
 
 LOSS_WEIGHTS: Mapping[str, float] = {
@@ -17,13 +19,21 @@ LOSS_WEIGHTS: Mapping[str, float] = {
     "joint_img": 1.0,
     "mano_joint_img": 1.0,
     "joint_proj": 1.0,
+    "presence": 1.0,  # this project's own, of `model.use_presence`
+    "depth": 0.0,  # this project's own: of the place that follows from the other outputs
 }
+
+FAR_OFF = 0.5
 
 
 def losses(
     prediction: Prediction, targets: Targets, weights: Mapping[str, float] = LOSS_WEIGHTS
 ) -> dict[str, Float[Array, ""]]:
     """Every loss term times its weight; the training loss is their sum.
+
+    `presence` is the cross-entropy of whether each hand is there, `depth` the L1 of the logarithm
+    of the wrists' depth as `place_hands` finds it, at most `FAR_OFF`: before the joints are about
+    right, their depth means nothing, and its gradient is none.
 
     A term is the mean over all its elements, those without an annotation counting as zero, so that
     a batch with fewer annotations pulls less, not harder.
@@ -44,12 +54,33 @@ def losses(
             prediction.joint_img, targets.mano_joint_img, targets.mano_joint_trunc[..., None]
         ),
         "joint_proj": _l1(prediction.joint_proj, targets.joint_img[..., :2], joint),
+        "presence": _presence(prediction, targets),
+        "depth": _depth(prediction, targets),
     }
     if terms.keys() != weights.keys():
         raise KeyError(
             f"loss weights {sorted(weights)} must name exactly the terms {sorted(terms)}"
         )
     return {name: weights[name] * term for name, term in terms.items()}
+
+
+def _presence(prediction: Prediction, targets: Targets) -> Float[Array, ""]:
+    """Binary cross-entropy by logits; zero of a network that does not say it."""
+    if prediction.presence_logit is None:
+        return jnp.zeros(())
+    there = targets.hand_present.astype(jnp.float32)
+    entropy = optax.sigmoid_binary_cross_entropy(prediction.presence_logit, there)
+    return jnp.mean(jnp.where(targets.hand_present_valid[:, None], entropy, 0.0))
+
+
+def _depth(prediction: Prediction, targets: Targets) -> Float[Array, ""]:
+    known = targets.joint_valid[..., 0] & (targets.wrist_cam[..., 2] > NEAREST_DEPTH_M)
+    wrists = place_hands(prediction, targets.cells_to_rays, known)
+    found, true = (
+        jnp.log(jnp.where(known, jnp.maximum(x[..., 2], NEAREST_DEPTH_M), 1.0))
+        for x in (wrists, targets.wrist_cam)
+    )
+    return jnp.mean(jnp.where(known, jnp.minimum(jnp.abs(found - true), FAR_OFF), 0.0))
 
 
 def _l1(predicted: Array, target: Array, mask: Array) -> Float[Array, ""]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.lax import Precision
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from er_jax.mano import (
     HandModel,
@@ -25,6 +25,7 @@ from er_jax.mano import (
 from er_jax.models import ERConfig
 
 WRIST = 0  # in the Hand 21 order
+INTERACTING = 2  # hand_type: 0 right, 1 left, 2 interacting
 MILLIMETRES_PER_METRE = 1000.0
 
 # What the device needs of a loader's sample: all of it but the ids.
@@ -55,6 +56,10 @@ class Targets:
     mano_hand_valid: Bool[Array, "B 2"]  # the hand has a MANO fit: its mesh
     mano_pose_valid: Bool[Array, "B 2"]  # and the fit is given by its pose and shape
     rel_trans_valid: Bool[Array, "B"]
+    wrist_cam: Float[Array, "B 2 3"]  # the annotated wrist's place in the camera's axes
+    hand_present: Bool[Array, "B 2"]  # by `hand_type`, unless all its joints are outside the crop
+    hand_present_valid: Bool[Array, "B"]
+    cells_to_rays: Float[Array, "B 2 3"]  # from (x, y) in cells to (x/z, y/z): crop and camera
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +118,9 @@ def make_targets(hands: HandModel, batch: Batch, sizes: TargetSizes | None = Non
     joint_cam, joint_wrist_cam = known.joint_cam, known.joint_cam[:, :, :1]
     joint_img = _swap_if(flip, to_cells(joint_cam, joint_wrist_cam))
     joint_valid, joint_seen = (_swap_if(flip, x) for x in (known.joint_valid, known.joint_seen))
+    in_crop = jnp.all((joint_img[..., :2] >= 0) & (joint_img[..., :2] < heatmap_size), axis=-1)
+    # Without any joint nothing says that the hand is outside.
+    anywhere = jnp.any(joint_valid & in_crop, axis=-1) | ~jnp.any(joint_valid, axis=-1)
     wrist_cam = augmented(joint_wrist_cam)[:, :, WRIST]
 
     mano_joint_cam = joints_from_vertices(hands, known.mesh_cam)
@@ -135,11 +143,20 @@ def make_targets(hands: HandModel, batch: Batch, sizes: TargetSizes | None = Non
         mano_hand_valid=mesh_valid,
         mano_pose_valid=_swap_if(flip, batch["mano_valid"]),
         rel_trans_valid=joint_valid[:, 0, WRIST] & joint_valid[:, 1, WRIST],
+        wrist_cam=wrist_cam,
+        hand_present=_swap_if(flip, hands_of_type(batch["hand_type"])) & anywhere,
+        hand_present_valid=batch["hand_type_valid"],
+        cells_to_rays=_cells_to_rays(batch, turn, flip, cells),
     )
 
 
 compiled_targets = jax.jit(make_targets)
 """`make_targets` for callers outside a compiled function; all of them share its programs."""
+
+
+def hands_of_type(hand_type: Int[Array, "B"]) -> Bool[Array, "B 2"]:
+    """Which hands are there, right and left, by a hand type: 0 right, 1 left, 2 both."""
+    return (hand_type[:, None] == INTERACTING) | (hand_type[:, None] == jnp.arange(2))
 
 
 class _Annotations(NamedTuple):
@@ -194,6 +211,26 @@ def _augmentation_transform(
     mirror = jnp.where(flip, -one, one)
     rows = [[cos * mirror, -sin, zero], [sin * mirror, cos, zero], [zero, zero, one]]
     return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def _cells_to_rays(
+    batch: Batch, turn: Float[Array, "B 3 3"], flip: Bool[Array, "B"], cells: Float[Array, "2"]
+) -> Float[Array, "B 2 3"]:
+    """From cells back through the crop and the camera, to its augmented axes."""
+    (a, b), (c, d) = (batch["img2bb"][:, row, :2].T for row in (0, 1))
+    determinant = a * d - b * c
+    inverse = jnp.stack([jnp.stack([d, -b], -1), jnp.stack([-c, a], -1)], -2)
+    inverse = inverse / determinant[:, None, None]
+    mirror = jnp.where(flip[:, None], jnp.array([-1.0, 1.0]), 1.0)
+    last = (batch["image_size_px"][:, :1] - 1) * jnp.array([1.0, 0.0])
+    before = jnp.where(flip[:, None], last, 0.0)  # x → W−1−x
+    to_axes = turn[:, :2, :2] * (mirror / batch["focal_px"])[:, None, :]
+    linear = jnp.einsum("bij,bjk->bik", to_axes, inverse, precision=Precision.HIGHEST)
+    # p = mirror·(inverse·(cells/scale − shift)) + before, ray = turn·(p − c)/f
+    shift = jnp.einsum("bij,bj->bi", linear, batch["img2bb"][:, :, 2], precision=Precision.HIGHEST)
+    centre = (before - batch["princpt_px"]) / batch["focal_px"]
+    offset = jnp.einsum("bij,bj->bi", turn[:, :2, :2], centre, precision=Precision.HIGHEST)
+    return jnp.concatenate([linear / cells, (offset - shift)[..., None]], -1)
 
 
 def _transformed(

@@ -10,7 +10,13 @@ from ml_collections import ConfigDict
 
 from er_jax.mano import load_hands
 from er_jax.models import ERConfig
-from er_jax.supervision.loaders import Split, shard_for_training, steps_in_epoch, train_loader
+from er_jax.supervision.loaders import (
+    Split,
+    shard_for_training,
+    steps_in_epoch,
+    train_loader,
+    warn_of_untaught_presence,
+)
 from er_jax.training.checkpoints import Checkpoints
 from er_jax.training.initial_weights import with_initial_weights
 from er_jax.training.metric_log import MetricLog
@@ -69,6 +75,7 @@ def train(
     logging.info("Training on %s", distributed.describe_devices())
     hands = load_hands(config.mano_dir)
     data = train_loader(config)
+    warn_of_untaught_presence(config)
     epoch_steps = steps_in_epoch(data)
     last_step = epoch_steps * config.epochs
     net_config = ERConfig.from_dict(config.model)
