@@ -17,8 +17,8 @@ import numpy as np
 
 from er_jax.evaluation.metrics import sample_errors
 from er_jax.evaluation.summary import collect, summarize
-from er_jax.evaluation.types import INTERACTING, ReconstructedMeshes, SampleErrors
-from er_jax.supervision.targets import Targets
+from er_jax.evaluation.types import ReconstructedMeshes, SampleErrors
+from er_jax.supervision.targets import INTERACTING, Targets
 
 INTERHAND_TEST_SAMPLES = 849_160
 
@@ -92,9 +92,18 @@ def random_batch(count: int) -> tuple[ReconstructedMeshes, Targets]:
         mano_hand_valid=known(2),
         mano_pose_valid=known(2),
         rel_trans_valid=known(),
+        wrist_cam=normal(0.5, 2, 3),
+        hand_present=known(2),
+        hand_present_valid=known(),
+        cells_to_rays=normal(0.1, 2, 3),
     )
     noisy = mesh + normal(0.01, 2, 778, 3)
-    return ReconstructedMeshes(noisy, noisy[:, :, :21], rel_trans + normal(0.01, 3)), truth
+    prediction = ReconstructedMeshes(
+        *(noisy, noisy[:, :, :21], rel_trans + normal(0.01, 3), truth.wrist_cam),
+        presence=jax.nn.sigmoid(normal(1, 2)),
+        joint_spread=jnp.abs(normal(1, 2, 21)),
+    )
+    return prediction, truth
 
 
 def finished(function: Callable[..., object], *arguments: object) -> object:

@@ -4,7 +4,14 @@ import numpy as np
 
 from data_pipeline.annotated_split import Labels
 from er_jax.evaluation.results import evaluated
-from er_jax.evaluation.types import PROTOCOLS, HandErrors, SampleAttributes, SampleErrors
+from er_jax.evaluation.types import (
+    PROTOCOLS,
+    CameraSpaceErrors,
+    HandErrors,
+    Presence,
+    SampleAttributes,
+    SampleErrors,
+)
 
 PROVENANCE = {"dataset": "made up", "split": "test", "hand_model_sha256": "0"}
 
@@ -30,6 +37,17 @@ def made_up(name="method", count=60, seed=0, worse_mm=0.0, sequences=12):
         )
 
     both = present.all(1)
+
+    def in_camera_space():
+        joints = hands()
+        return CameraSpaceErrors(
+            10 * joints.joint_mm,
+            joints.joint_valid,
+            10 * joints.vertex_mm,
+            joints.vertex_mm / 1000,
+            present,
+        )
+
     attributes = SampleAttributes(
         ids,
         kind,
@@ -44,15 +62,23 @@ def made_up(name="method", count=60, seed=0, worse_mm=0.0, sequences=12):
         np.where(both, 3 * base, 0).astype(np.float32),
         both,
         rng.random((count, 2, 2)).astype(np.float32),
+        rng.normal(0, 10, (count, 2, 21, 3)).astype(np.float16),
+        in_camera_space(),
+        Presence(rng.random((count, 2)).astype(np.float32), present, np.ones(count, bool)),
+        rng.random((count, 2, 21)).astype(np.float32),
         attributes,
         np.ones(count, bool),
     )
     order = rng.permutation(count)
     names = np.array([f"0/sequence {i}" for i in range(sequences)])
+    camera = ids % 2
+    recording = 2 * sequence + camera
+    frame = [np.sum(recording[:index] == own) for index, own in enumerate(recording)]
     labels = Labels(
         ids[order],
-        np.array(["400262", "400263"])[ids[order] % 2],
+        np.array(["400262", "400263"])[camera[order]],
         names[sequence[order]],
         np.full(count, "rootnet"),
+        np.array(frame)[order],
     )
     return evaluated(name, errors, labels, PROVENANCE)

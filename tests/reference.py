@@ -7,7 +7,7 @@ one hand at a time. Hands are always (right, left). A sample is a dict of arrays
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -31,6 +31,8 @@ LOSS_WEIGHTS = {
     "joint_img": 1,
     "mano_joint_img": 1,
     "joint_proj": 1,
+    "presence": 1,
+    "depth": 0,
 }
 
 
@@ -121,7 +123,8 @@ def targets_of(
     """Every target of one record under (scale, rotation in degrees, flip).
 
     A joint that the annotation calls not visible in this view is none of the image: it counts as
-    truncated. Fits that are given as meshes stand for the joints too.
+    truncated. Fits that are given as meshes stand for the joints too. A hand all of whose annotated
+    joints lie outside the crop is not there, whatever its type says.
     """
     scale, degrees, flip = augmentation
     r = math.radians(-degrees)
@@ -189,7 +192,48 @@ def targets_of(
     targets = {name: np.stack([right[name], left[name]]) for name in names if name != "wrist"}
     targets["rel_trans"] = turn @ (left["wrist"] - right["wrist"])
     targets["rel_trans_valid"] = right["joint_valid"][0] & left["joint_valid"][0]
+    targets["wrist_cam"] = np.array([turn @ right["wrist"], turn @ left["wrist"]])
+    there = [record["hand_type"] in kinds for kinds in ((0, 2), (1, 2))]
+    there = there[::-1] if flip else there
+    for hand in range(2):
+        places = [
+            xy
+            for xy, valid in zip(
+                targets["joint_img"][hand, :, :2], targets["joint_valid"][hand], strict=True
+            )
+            if valid
+        ]
+        if places and not any(0 <= x < grid and 0 <= y < grid for x, y in places):
+            there[hand] = False
+    targets["hand_present"] = np.array(there)
+    targets["hand_present_valid"] = np.array(bool(record["hand_type_valid"]))
+    targets["cells_to_rays"] = rays_by_cells(cells, turn)
     return targets
+
+
+def rays_by_cells(cells: Callable[[np.ndarray], np.ndarray], turn: np.ndarray) -> np.ndarray:
+    """The affine (2, 3) from cells to rays, by four points at a depth of 1 and least squares."""
+    points = np.array([[0.0, 0, 1], [0.3, 0, 1], [0, 0.3, 1], [-0.2, 0.1, 1]])
+    known = np.column_stack([cells(points)[:, :2], np.ones(4)])
+    return np.linalg.lstsq(known, (points @ turn.T)[:, :2], rcond=None)[0].T
+
+
+def depth_of(found: Arrays, cells_to_rays: np.ndarray, known: np.ndarray) -> float:
+    """The right wrist's depth: least squares in x and y of each hand and one depth.
+
+    Of every joint of the hands that are known, X + x₀ = u (Z + z₀) and the same of y.
+    """
+    rows, right_sides = [], []
+    for hand in np.flatnonzero(known):
+        deeper = found["rel_trans"][2] if hand else 0.0
+        for joint, cell in zip(found["joints"][hand], found["joint_img"][hand], strict=True):
+            ray = cells_to_rays @ [cell[0], cell[1], 1]
+            for axis in range(2):
+                row = np.zeros(5)
+                row[2 * hand + axis], row[4] = 1, -ray[axis]
+                rows.append(row)
+                right_sides.append(ray[axis] * (joint[2] + deeper) - joint[axis])
+    return float(np.linalg.lstsq(np.array(rows), np.array(right_sides), rcond=None)[0][4])
 
 
 # Losses
@@ -201,7 +245,7 @@ def loss_terms(
     """Every term times its weight, of a batch of samples.
 
     Predictions have `rel_trans` (3), `joint_img` (2,21,3), `pose` (2,48), `betas` (2,10), `joints`
-    (2,21,3) and `joint_proj` (2,21,2).
+    (2,21,3), `joint_proj` (2,21,2) and `presence_logit` (2).
     """
     total = dict.fromkeys(LOSS_WEIGHTS, 0.0)
     elements = dict.fromkeys(LOSS_WEIGHTS, 0)
@@ -213,7 +257,17 @@ def loss_terms(
 
     for found, truth in zip(predictions, targets, strict=True):
         add("rel_trans", found["rel_trans"], truth["rel_trans"], truth["rel_trans_valid"])
+        placed = truth["joint_valid"][:, 0]
+        z = depth_of(found, truth["cells_to_rays"], placed) if placed.any() else math.nan
         for hand in range(2):
+            depth = np.array([max(max(z, 0.05) + hand * found["rel_trans"][2], 0.05)])
+            true_depth = truth["wrist_cam"][hand, 2:]
+            counts = placed[hand] and true_depth[0] > 0.05
+            off = abs(math.log(depth[0]) - math.log(max(true_depth[0], 0.05)))
+            add("depth", np.array([min(off, 0.5)]), np.zeros(1), counts)
+            chance = 1 / (1 + math.exp(-found["presence_logit"][hand]))
+            surprise = -math.log(chance if truth["hand_present"][hand] else 1 - chance)
+            add("presence", np.array([surprise]), np.zeros(1), truth["hand_present_valid"])
             fit, posed = truth["mano_hand_valid"][hand], truth["mano_pose_valid"][hand]
             add("mano_pose", found["pose"][hand], truth["mano_pose"][hand], posed)
             add("mano_shape", found["betas"][hand], truth["mano_shape"][hand], posed)
@@ -256,6 +310,29 @@ def two_hands(vertices: np.ndarray, joints: np.ndarray, rel_trans: np.ndarray) -
     return np.concatenate([vertices[0] - joints[0, 0], vertices[1] - joints[1, 0] + rel_trans])
 
 
+def average_precision(score: np.ndarray, truth: np.ndarray) -> float:
+    """Mean over those that are there of the precision among all scored no lower than they."""
+    precisions = [truth[score >= one].mean() for one in score[truth]]
+    return float(np.mean(precisions))
+
+
+def area_under_roc(score: np.ndarray, truth: np.ndarray) -> float:
+    """Share of the pairs (there, not there) in their order, ties half."""
+    pairs = [(a > b) + (a == b) / 2 for a in score[truth] for b in score[~truth]]
+    return float(np.mean(pairs))
+
+
+def acceleration_error(predicted: np.ndarray, true: np.ndarray, used: np.ndarray) -> float:
+    """Of three instants in a row, (3, 2, 21, 3) metres relative to the wrists; mm per frame²."""
+    errors = []
+    for hand, joint in np.argwhere(used):
+        bends = [
+            x[2, hand, joint] - 2 * x[1, hand, joint] + x[0, hand, joint] for x in (predicted, true)
+        ]
+        errors.append(1000 * np.sqrt(((bends[0] - bends[1]) ** 2).sum()))
+    return float(np.mean(errors))
+
+
 def evaluation(
     reconstructions: Sequence[Arrays],
     targets: Sequence[Arrays],
@@ -265,15 +342,17 @@ def evaluation(
 ) -> dict[str, tuple[float | None, int]]:
     """Path → (value, count of samples) of every error of the protocols, and the F-scores.
 
-    Reconstructions have `vertices` (2,778,3), `joints` (2,21,3) and `rel_trans` (3), metres.
+    Reconstructions have `vertices` (2,778,3), `joints` (2,21,3), `rel_trans` (3) and `wrists`
+    (2,3), metres, and `presence` (2).
     """
     lists = ("single", "interacting")
     joint_errors = {  # [protocol][list][42 joints] of errors
         protocol: {name: [[] for _ in range(42)] for name in lists}
-        for protocol in ("wrist_aligned", "scale_aligned", "procrustes")
+        for protocol in ("wrist_aligned", "scale_aligned", "procrustes", "camera_space")
     }
     values: dict[str, dict[str, list[float]]] = {}
     samples: dict[tuple[str, str], set[int]] = {}
+    scored: dict[str, list[tuple[float, bool]]] = {name: [] for name in lists}
 
     def note(metric: str, name: str, sample: int, value: float | None = None) -> None:
         if value is not None:
@@ -286,6 +365,13 @@ def evaluation(
         name = "interacting" if kind == "interacting" else "single"
         own = (0, 1) if kind == "interacting" else (("right", "left").index(kind),)
         fits = [hand for hand in own if truth["mano_hand_valid"][hand]]
+        if truth["hand_present_valid"]:
+            said, there = found["presence"], truth["hand_present"]
+            decisions = [(said[hand] > 0.5) == there[hand] for hand in range(2)]
+            note("handedness/accuracy", name, i, all(decisions))
+            scored[name] += zip(said.tolist(), there.tolist(), strict=True)
+            if there.sum() == 1:
+                note("handedness/side_accuracy", name, i, said[there][0] > said[~there][0])
         scale_aligned_vertices = []
         for hand in range(2):
             mesh, joints = found["vertices"][hand] * 1000, found["joints"][hand] * 1000
@@ -309,6 +395,13 @@ def evaluation(
 
             relative = (joints - joints[0]) - (annotated - annotated[0])
             note_joints("wrist_aligned", np.sqrt((relative**2).sum(1)))
+            if truth["hand_present"][hand] and truth["joint_valid"][hand, 0]:
+                place, true_place = found["wrists"][hand] * 1000, truth["wrist_cam"][hand] * 1000
+                off = (joints - joints[0] + place) - (annotated - annotated[0] + true_place)
+                note_joints("camera_space", np.sqrt((off**2).sum(1)))
+                note("camera_space/MRPE", name, i, np.sqrt(((place - true_place) ** 2).sum()))
+                deeper = abs(place[2] - true_place[2])
+                note("camera_space/depth", name, i, deeper / true_place[2])
             if seen.sum() >= fewest_joints_to_align:
                 moved = kabsch(joints, annotated, seen)
                 note_joints("procrustes", np.sqrt(((moved - annotated) ** 2).sum(1)))
@@ -348,7 +441,8 @@ def evaluation(
 
     result: dict[str, tuple[float | None, int]] = {}
     for protocol, by_list in joint_errors.items():
-        title = f"{protocol}/{'PA-' if protocol == 'procrustes' else ''}MPJPE"
+        prefix = {"procrustes": "PA-", "camera_space": "CS-"}.get(protocol, "")
+        title = f"{protocol}/{prefix}MPJPE"
         means = {n: [np.mean(errors) for errors in by_list[n] if errors] for n in lists}
         for subset, chosen in (*((n, (n,)) for n in lists), ("all", lists)):
             joined = [value for n in chosen for value in means[n]]
@@ -359,4 +453,11 @@ def evaluation(
             joined = [value for n in chosen for value in by_list[n]]
             count = sum(len(samples.get((metric, n), ())) for n in chosen)
             result[f"{metric}/{subset}"] = float(np.mean(joined)) if joined else None, count
+    for subset, chosen in (*((n, (n,)) for n in lists), ("all", lists)):
+        score, there = np.array([pair for n in chosen for pair in scored[n]]).T
+        there = there.astype(bool)
+        one_kind = there.all() or not there.any()
+        for metric, measure in (("AP", average_precision), ("AUC", area_under_roc)):
+            number = (None, 0) if one_kind else (measure(score, there), len(there) // 2)
+            result[f"handedness/{metric}/{subset}"] = number
     return result

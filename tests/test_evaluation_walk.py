@@ -1,18 +1,18 @@
 """A walk over a split computes a batch while it loads the next one and fetches the one before."""
 
-import collections
 import contextlib
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from er_jax.evaluation.evaluate import NETWORK, PARAMETERS, Evaluation, evaluate
+from er_jax.evaluation.evaluate import NETWORK, Evaluation, evaluate, reconstruction_of
 from er_jax.evaluation.types import PROTOCOLS, HandErrors, SampleAttributes, SampleErrors
 from er_jax.utils import distributed
 
 BATCHES, SIZE, REAL = 4, 3, 11  # the last batch is padded
-Predicted = collections.namedtuple("Predicted", PARAMETERS)
+PARAMETERS = ("betas", "wrists")
 
 
 class Recorded:
@@ -49,7 +49,8 @@ class Recorded:
         ids = batch["annotation_id"]
         self.events.append(f"step {int(ids[0]) // SIZE}")
         numbers = {name: jnp.asarray(ids, jnp.float32)[None, :, None] for name in PARAMETERS}
-        return Evaluation({NETWORK: errors_of(batch)}, Predicted(**numbers), jnp.asarray(ids)[None])
+        truth = jnp.asarray(ids)[None]
+        return Evaluation({NETWORK: errors_of(batch)}, truth, truth, numbers)
 
     def add(self, batch, prediction, truth):
         np.testing.assert_array_equal(truth, batch["annotation_id"])
@@ -67,7 +68,11 @@ def errors_of(batch) -> SampleErrors:
     )
     attributes = SampleAttributes(ids, ids, one, one, one)
     mask = jnp.asarray(batch["sample_mask"])[None]
-    return SampleErrors(*[hands] * len(PROTOCOLS), one, known, one, known, None, attributes, mask)
+    off = jnp.zeros((1, SIZE, 2, 21, 3), jnp.float16)
+    return SampleErrors(
+        *[hands] * len(PROTOCOLS),
+        *(one, known, one, known, None, off, None, None, None, attributes, mask),
+    )
 
 
 @pytest.fixture
@@ -126,3 +131,28 @@ def test_an_error_in_a_step_closes_the_split(recorded):
     with contextlib.suppress(FloatingPointError):
         evaluate(fail, None, None, recorded, title="")
     assert recorded.closed
+
+
+def test_hands_that_the_network_calls_absent_have_no_say_in_the_place():
+    rng = np.random.default_rng(0)
+    cells_to_rays = np.tile(np.array([[0.1, 0, -0.4], [0, 0.1, -0.4]], np.float32), (2, 1, 1))
+    shapes = {"vertices": (778, 3), "joints": (21, 3), "joint_img": (21, 3), "joint_spread": (21,)}
+    found = {n: rng.normal(0, 0.05, (2, 2, *s)).astype(np.float32) for n, s in shapes.items()}
+    found["joint_img"] = 4 + 10 * found["joint_img"]
+    found["rel_trans"] = np.full((2, 3), 0.1, np.float32)
+    logits = np.array([[3.0, -2.0], [3.0, 2.0]], np.float32)  # of the first sample no left hand
+    elsewhere = dict(found, joint_img=found["joint_img"] + np.float32([[0], [1]])[:, :, None])
+
+    def placed(found, logits):
+        one = SimpleNamespace(**found, presence_logit=logits)
+        return reconstruction_of(one, cells_to_rays)
+
+    said, moved = placed(found, logits), placed(elsewhere, logits)
+    np.testing.assert_allclose(said.presence, 1 / (1 + np.exp(-logits)), rtol=1e-6)
+    np.testing.assert_array_equal(said.joint_spread, found["joint_spread"])
+    np.testing.assert_allclose(said.wrists[0], moved.wrists[0], atol=1e-6)
+    assert np.abs(said.wrists[1] - moved.wrists[1]).max() > 0.002
+    unsaid = placed(found, None)
+    assert unsaid.presence is None
+    assert np.abs(unsaid.wrists[0] - placed(elsewhere, None).wrists[0]).max() > 0.002
+    np.testing.assert_allclose(said.wrists[:, 1] - said.wrists[:, 0], found["rel_trans"], atol=1e-6)

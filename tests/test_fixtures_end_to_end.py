@@ -62,7 +62,7 @@ def test_four_devices_give_the_numbers_of_one(tmp_path, name, raw, interacting):
     counts = [path for path in one if "count" in path]
     assert [four[path] for path in counts] == [one[path] for path in counts]
     # float32, and a device's part has another shape; a point at a threshold may fall on either side
-    shares = {path for path in one if "PCK" in path or "F@" in path}
+    shares = {path for path in one if "PCK" in path or "F@" in path or "handedness" in path}
     for paths, tolerance in ((shares, {"abs": 1e-3}), (one.keys() - shares, {"rel": 1e-5})):
         wanted = {path: one[path] for path in paths}
         assert {path: four[path] for path in paths} == pytest.approx(wanted, **tolerance)

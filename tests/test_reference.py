@@ -11,6 +11,7 @@ import pytest
 import reference
 
 from data_pipeline.augmentation import Augmentation
+from data_pipeline.boxes import JOINT_FIELDS, joint_pixels
 from data_pipeline.datasets import RecordSource, find_dataset
 from data_pipeline.samples import prepare_sample, stack_samples
 from er_jax.evaluation.metrics import sample_errors
@@ -38,6 +39,8 @@ MASKS = {  # where a target means something; what float32 may be off: metres, ce
     "mano_pose": ("mano_pose_valid", 2e-5),
     "mano_shape": ("mano_pose_valid", 1e-6),
     "rel_trans": ("rel_trans_valid", 2e-6),
+    "wrist_cam": ("wrist_valid", 2e-6),
+    "cells_to_rays": ("always", 2e-6),
 }
 GOLDEN_TARGETS = {  # Σ cos(1 + i)·x_i and Σ|x_i| over the unmasked; of masks how many are set
     "joint_cam": (0.303408, 82.7625),
@@ -48,12 +51,16 @@ GOLDEN_TARGETS = {  # Σ cos(1 + i)·x_i and Σ|x_i| over the unmasked; of masks
     "mano_pose": (-5.35329, 298.11),
     "mano_shape": (-1.23685, 133.008),
     "rel_trans": (0.465548, 1.48856),
+    "wrist_cam": (0.70961, 23.459),
+    "cells_to_rays": (-0.0240166, 4.86599),
     "joint_valid": 489,
     "joint_trunc": 320,
     "mano_joint_trunc": 384,
     "mano_hand_valid": 21,
     "mano_pose_valid": 21,
     "rel_trans_valid": 5,
+    "hand_present": 26,
+    "hand_present_valid": 18,
 }
 GOLDEN_LOSSES = {
     "rel_trans": 0.019468,
@@ -64,6 +71,8 @@ GOLDEN_LOSSES = {
     "joint_img": 1.077222,
     "mano_joint_img": 1.316849,
     "joint_proj": 1.794266,
+    "presence": 0.800412,
+    "depth": 0.0948519,
 }
 GOLDEN_METRICS = {  # mm, shares, and counts of samples
     "wrist_aligned/MPJPE/single": (27.3318, 14),
@@ -94,9 +103,20 @@ GOLDEN_METRICS = {  # mm, shares, and counts of samples
     "wrist_aligned/MRRPE/all": (26.4347, 5),
     "wrist_aligned/RRVE/interacting": (23.1859, 4),
     "wrist_aligned/RRVE/all": (23.1859, 4),
+    "camera_space/CS-MPJPE/single": (69.5114, 12),
+    "camera_space/CS-MPJPE/interacting": (75.4432, 6),
+    "camera_space/CS-MPJPE/all": (72.4773, 18),
+    "camera_space/MRPE/all": (61.6342, 18),
+    "camera_space/depth/all": (0.0381370, 18),
+    "handedness/accuracy/single": (0.416667, 12),
+    "handedness/accuracy/all": (0.277778, 18),
+    "handedness/AP/all": (0.630618, 18),
+    "handedness/AUC/all": (0.444444, 18),
+    "handedness/side_accuracy/all": (0.583333, 12),
 }
 BOOLEANS = ("joint_valid", "joint_trunc", "mano_joint_trunc")
 BOOLEANS += ("mano_hand_valid", "mano_pose_valid", "rel_trans_valid")
+BOOLEANS += ("hand_present", "hand_present_valid")
 
 
 @pytest.fixture(scope="module")
@@ -111,12 +131,13 @@ def manos():
 
 @pytest.fixture(scope="module")
 def records(data_dir):
-    """Twenty records of the stand-in dataset; of two of them joints are hidden."""
+    """Twenty records of the stand-in dataset; of two joints are hidden and the type unsure."""
     source = RecordSource(find_dataset(data_dir, "interhand26m"), "train")
     found = [dict(source[index]) for index in range(20)]
     for record in found[1:3]:
         record["joint_valid_view"] = record["joint_valid_view"].copy()
         record["joint_valid_view"][0, 1:17] = False
+        record["hand_type_valid"] = np.False_
     return found
 
 
@@ -150,6 +171,12 @@ def stacked(truth, name):
     return np.stack([sample[name] for sample in truth])
 
 
+def mask_of(truth, name):
+    if name == "always":
+        return np.ones(len(truth), bool)
+    return stacked(truth, "joint_valid")[..., 0] if name == "wrist_valid" else stacked(truth, name)
+
+
 def assert_targets(targets, truth):
     """Every field agrees wherever its mask is set, and every mask everywhere."""
     assert {*MASKS, *BOOLEANS} == {field.name for field in dataclasses.fields(Targets)}
@@ -158,7 +185,7 @@ def assert_targets(targets, truth):
     for name, (mask_name, tolerance) in MASKS.items():
         ours, theirs, mask = (
             np.asarray(x)
-            for x in (getattr(targets, name), stacked(truth, name), stacked(truth, mask_name))
+            for x in (getattr(targets, name), stacked(truth, name), mask_of(truth, mask_name))
         )
         assert ours.shape == theirs.shape, name
         np.testing.assert_allclose(
@@ -228,6 +255,30 @@ def test_targets_of_meshes_in_other_sizes(hands, manos, records):
     assert_targets(jax.jit(partial(make_targets, sizes=sizes))(hands, batch), truth)
 
 
+def test_targets_of_hands_outside_the_crop(hands, manos, records):
+    """A hand is there if an annotated joint is in the crop, at any depth; or if none is known."""
+    sizes = TargetSizes(depth_box_m=0.02)
+    random = np.random.default_rng(0)
+    both = [r for r in records if r["hand_type"] == HAND_TYPES.index("interacting")]
+    chosen, varied = [], []
+    for record in 3 * both:
+        hand, joint = random.integers(2), random.integers(21)
+        pixels, _ = joint_pixels({name: record[name][None] for name in JOINT_FIELDS})
+        box = np.float32([*(pixels[0, hand, joint] - 15), 30, 30])
+        valid = record["joint_valid_world"].copy()
+        valid[hand, joint] &= random.random() < 0.7
+        valid[1 - hand] &= random.random() < 0.7
+        chosen.append({**record, "bbox_px": box, "joint_valid_world": valid})
+        varied.append(AUGMENTATIONS[random.integers(len(AUGMENTATIONS))])
+    batch, truth = batch_and_truth(manos, chosen, varied, sizes)
+    there, valid = stacked(truth, "hand_present"), stacked(truth, "joint_valid")
+    kinds, counts = np.unique(there, axis=0, return_counts=True)
+    assert len(kinds) == 4
+    assert counts.min() >= 2
+    assert (there & ~valid.any(-1)).any()
+    assert_targets(jax.jit(partial(make_targets, sizes=sizes))(hands, batch), truth)
+
+
 def made_up_predictions(count, seed=0):
     """Outputs of no network, of about the right size."""
     random = np.random.default_rng(seed)
@@ -243,6 +294,7 @@ def made_up_predictions(count, seed=0):
             "betas": noise(1, 2, 10),
             "joints": noise(0.05, 2, 21, 3),
             "joint_proj": 4 + noise(2, 2, 21, 2),
+            "presence_logit": noise(1, 2),
         }
         for _ in range(count)
     ]
@@ -259,7 +311,7 @@ def test_losses(hands, varied, weights):
     expected = reference.loss_terms(predictions, truth, weights)
     assert terms.keys() == expected.keys()
     for name, value in expected.items():
-        assert value > 0, name
+        assert value > 0 or not weights[name], name
         np.testing.assert_allclose(terms[name], value, rtol=1e-5, err_msg=name)
 
 
@@ -283,6 +335,8 @@ def made_up_reconstructions(manos, truth, seed=2):
                 "vertices": mesh,
                 "joints": np.array(joints),
                 "rel_trans": sample["rel_trans"] + off,
+                "wrists": sample["wrist_cam"] + random.normal(0, 0.03, (2, 3)),
+                "presence": random.integers(0, 5, 2) / 4,
             }
         )
     return found
@@ -296,16 +350,16 @@ def all_errors(prediction, targets, hand_type):
 
 def errors_of(hands, batch, reconstructions):
     """What the package finds: path → (value, count)."""
-    names = ("vertices", "joints", "rel_trans")
+    names = reconstructions[0]
     prediction = ReconstructedMeshes(
-        *(jnp.asarray(np.stack([one[name] for one in reconstructions])) for name in names)
+        **{name: jnp.asarray(np.stack([one[name] for one in reconstructions])) for name in names}
     )
     errors = all_errors(prediction, compiled_targets(hands, batch), batch["hand_type"])
     return {
         f"{protocol}/{metric}/{subset}": (number["value"], number["count"])
         for protocol, metrics in summarize(collect([errors])).items()
         for metric, subsets in metrics.items()
-        if metric != "PCK"
+        if metric not in ("PCK", "acceleration")
         for subset, number in subsets.items()
     }
 
@@ -318,7 +372,10 @@ def test_metrics(hands, manos, unvaried):
     found = errors_of(hands, batch, reconstructions)
     assert found.keys() == expected.keys()
     nowhere = {name for name, (value, _) in expected.items() if value is None}
-    assert nowhere == {"wrist_aligned/MRRPE/single", "wrist_aligned/RRVE/single"}
+    assert nowhere == {
+        *("wrist_aligned/MRRPE/single", "wrist_aligned/RRVE/single"),
+        *(f"handedness/{name}/interacting" for name in ("AP", "AUC", "side_accuracy")),
+    }
     for name, (value, count) in expected.items():
         assert found[name][1] == count, name
         if value is not None:
@@ -341,6 +398,8 @@ def made_up(manos):
         seen = wave(2, 21, start=index) > -0.8
         seen[:, 0] = True
         record = {
+            "hand_type": np.array(kind),
+            "hand_type_valid": np.array(index % 7 != 6),
             "camera_rotation": reference.rotation_matrix(wave(3, start=index)),
             "camera_translation_mm": np.array([0, 0, 900]) + wave(3, start=index + 0.1, size=20),
             "focal_px": np.array([1200.0, 1190.0]),
@@ -361,7 +420,7 @@ def made_up(manos):
         record["joint_world_mm"] = 1000 * np.array(joints) + off
         affine = reference.image_to_crop(record["bbox_px"], 512, scale, degrees, flip, 256)
         varied = {"img2bb": affine, "augmentation": np.array([scale, degrees, flip])}
-        samples.append({**record, **varied, "hand_type": np.array(kind)})
+        samples.append({**record, **varied})
         truth.append(reference.targets_of(manos, record, (scale, degrees, flip)))
     batch = {
         name: np.float32(value) if value.dtype == np.float64 else value
@@ -376,8 +435,8 @@ def test_golden_targets(hands, made_up):
     assert_targets(targets, truth)
     for name, (mask_name, _) in MASKS.items():
         for values, masks in (
-            (getattr(targets, name), getattr(targets, mask_name)),
-            (stacked(truth, name), stacked(truth, mask_name)),
+            (getattr(targets, name), mask_of(truth, mask_name)),
+            (stacked(truth, name), mask_of(truth, mask_name)),
         ):
             values = np.asarray(values, np.float64)[np.asarray(masks)]
             numbers = np.cos(1 + np.arange(values.size)) @ values.ravel(), abs(values).sum()
@@ -396,13 +455,15 @@ def test_golden_losses(hands, made_up):
             "betas": wave(2, 10, start=index + 0.3),
             "joints": wave(2, 21, 3, start=index + 0.4, size=0.08),
             "joint_proj": wave(2, 21, 2, start=index + 0.5, size=4) + 4,
+            "presence_logit": wave(2, start=index + 0.6, size=2),
         }
         for index in range(len(truth))
     ]
     prediction = SimpleNamespace(**{name: np.stack([p[name] for p in found]) for name in found[0]})
-    terms = losses(prediction, compiled_targets(hands, batch))
+    weights = {**LOSS_WEIGHTS, "depth": 1}
+    terms = losses(prediction, compiled_targets(hands, batch), weights)
     assert {n: float(v) for n, v in terms.items()} == pytest.approx(GOLDEN_LOSSES, rel=1e-4)
-    terms = reference.loss_terms(found, truth, reference.LOSS_WEIGHTS)
+    terms = reference.loss_terms(found, truth, weights)
     assert terms == pytest.approx(GOLDEN_LOSSES, rel=1e-4)
 
 
@@ -415,7 +476,15 @@ def test_golden_metrics(hands, manos, made_up):
         mesh = mesh + wave(2, 778, 3, start=index + 0.1, size=0.006)
         joints = [reference.joints_of(*pair) for pair in zip(manos, mesh, strict=True)]
         rel_trans = sample["rel_trans"] + wave(3, start=index + 0.2, size=0.02)
-        found.append({"vertices": mesh, "joints": np.array(joints), "rel_trans": rel_trans})
+        found.append(
+            {
+                "vertices": mesh,
+                "joints": np.array(joints),
+                "rel_trans": rel_trans,
+                "wrists": sample["wrist_cam"] + wave(2, 3, start=index + 0.3, size=0.05),
+                "presence": np.round(2 * wave(2, start=2 * index) + 2) / 4,
+            }
+        )
     kinds = [HAND_TYPES[kind] for kind in batch["hand_type"]]
     for numbers in (
         reference.evaluation(found, truth, kinds),

@@ -1,6 +1,7 @@
 """Reports: breakdowns, comparisons and files, from errors made up and from a dataset."""
 
 import csv
+import dataclasses
 import html.parser
 import json
 import re
@@ -17,6 +18,7 @@ from data_pipeline.annotated_split import AnnotatedSplit, Labels
 from er_jax.commands.compare import report_on
 from er_jax.evaluation.bootstrap import COMPARED, compare, metric_sums
 from er_jax.evaluation.breakdowns import breakdowns
+from er_jax.evaluation.confidence import calibrated, reliability
 from er_jax.evaluation.predictions_file import write_predictions
 from er_jax.evaluation.results import evaluated, load_errors, paired, save_errors
 from er_jax.evaluation.summary import select, summarize
@@ -45,11 +47,23 @@ def test_errors_files_give_back_what_was_saved(tmp_path):
     save_errors(tmp_path / "m.errors.npz", predictor)
     again = load_errors(tmp_path / "m.errors.npz")
     assert (again.name, again.provenance) == (predictor.name, predictor.provenance)
-    assert summarize(again.errors) == summarize(predictor.errors)
+    expected = summarize(predictor.errors, predictor.labels)
+    assert summarize(again.errors, again.labels) == expected
+    np.testing.assert_array_equal(again.errors.joint_spread, predictor.errors.joint_spread)
+    bare = dataclasses.replace(
+        predictor.errors, camera_space=None, presence=None, joint_spread=None, f_score=None
+    )
+    save_errors(tmp_path / "bare.errors.npz", dataclasses.replace(predictor, errors=bare))
+    found = load_errors(tmp_path / "bare.errors.npz").errors
+    assert found.camera_space is found.presence is found.joint_spread is found.f_score is None
     np.testing.assert_array_equal(again.labels.sequence, predictor.labels.sequence)
     np.savez(tmp_path / "other.errors.npz", a=np.zeros(3))
     with pytest.raises(ValueError, match="no file of errors"):
         load_errors(tmp_path / "other.errors.npz")
+    metadata = np.array(json.dumps({"format": "er_jax errors 1"}))
+    np.savez(tmp_path / "old.errors.npz", metadata=metadata)
+    with pytest.raises(ValueError, match="but 'er_jax errors 1': evaluate again"):
+        load_errors(tmp_path / "old.errors.npz")
 
 
 def test_groups_are_the_summaries_of_their_samples():
@@ -208,6 +222,23 @@ def test_reports_without_some_subsets_or_images(hands, tmp_path):
         write_report(tmp_path, "twice", [predictor, predictor], hands=hands)
 
 
+def test_a_report_says_how_sure_the_joints_are(hands, tmp_path):
+    predictor = made_up("sure")
+    confidence = calibrated(predictor.errors)
+    page = write_report(tmp_path, "Sure", [predictor], hands=hands, confidence=confidence)
+    parser = Page()
+    parser.feed(page.read_text())
+    assert not parser.open
+    assert "joints left out [%]" in page.read_text()
+    found = json.loads((tmp_path / "numbers.json").read_text())["confidence"]
+    expected = reliability(confidence, predictor.errors)
+    assert found["kept_mm"] == expected.kept_mm
+    assert f"<td>{expected.kept_mm[-1]:.2f}</td>" in page.read_text()
+    silent = write_report(tmp_path, "Silent", [predictor], hands=hands)
+    assert "does not say how sure it is" in silent.read_text()
+    assert json.loads((tmp_path / "numbers.json").read_text())["confidence"] is None
+
+
 @pytest.fixture(scope="module")
 def files(data_dir, hands, tmp_path_factory):
     """Predictions of the small dataset, a good and a poor predictor's."""
@@ -241,6 +272,26 @@ def test_report_on_predictions_and_baselines(data_dir, files, hands, tmp_path):
     assert numbers["provenance"]["good"]["samples"] == 8
     again = load_errors(page.parent / "good.errors.npz")
     assert summarize(again.errors)["wrist_aligned"]["MPVPE"]["all"]["value"] == errors["good"]
+
+
+def test_report_on_joints_beside_meshes(data_dir, files, hands, tmp_path):
+    split, train = (AnnotatedSplit(data_dir, "interhand26m", s, 8) for s in ("test", "train"))
+    ids, arrays = exported_truth(split, hands)
+    joints = arrays["joints"] + np.random.default_rng(0).normal(0, 0.01, arrays["joints"].shape)
+    content = {"joints": joints, "presence": arrays["presence"]}
+    write_predictions(tmp_path / "joints.npz", ids, content, metadata={"method": "joints"})
+    names = [str(tmp_path / "joints.npz"), str(files / "good.npz")]
+    page = report_on(names, split, train, hands, tmp_path / "report")
+    text = " ".join(page.read_text().split())
+    assert "There are no images" in text
+    assert "it has no mesh" in text
+    assert re.search(r"MPVPE <small>all</small></td><td>–<br><small>0</small></td><td>\d", text)
+    assert re.search(r"accuracy <small>all</small></td><td>1.000<br>.*?<td>–<br>", text)
+    row = (page.parent / "row.md").read_text().splitlines()[-4]
+    assert re.fullmatch(r"\| joints \| 8 \| [\d.]+ \| – \| [\d.]+ \| – \| – .* \| 1.000 \|", row)
+    comparison = json.loads((page.parent / "numbers.json").read_text())["comparison"]
+    assert "scale_aligned/MPJPE/all" in comparison["values"]
+    assert "scale_aligned/MPVPE/all" not in comparison["values"]
 
 
 def test_runs_are_compared_by_their_newest_evaluation(data_dir, files, hands, tmp_path):

@@ -59,7 +59,10 @@ def page_of(folder: Path, hands: HandModel, *predictors: Evaluated, **others) ->
 
 
 def without(predictor: Evaluated, *, joints: bool = False, meshes: bool = False) -> Evaluated:
-    """The predictor with some errors not valid, of joints or of meshes."""
+    """The predictor with some errors not valid, of joints or of meshes.
+
+    Without either it says nothing of where hands are and which are there.
+    """
 
     def emptied(path: tuple, values: np.ndarray) -> np.ndarray:
         name = jax.tree_util.keystr(path)
@@ -68,6 +71,8 @@ def without(predictor: Evaluated, *, joints: bool = False, meshes: bool = False)
         return np.zeros_like(values) if gone else values
 
     errors = jax.tree_util.tree_map_with_path(emptied, predictor.errors)
+    if joints and meshes:
+        errors = dataclasses.replace(errors, camera_space=None, presence=None)
     return dataclasses.replace(predictor, errors=errors)
 
 
@@ -83,6 +88,7 @@ def test_nothing_of_a_stranger_s_file_is_html(hands, tmp_path):
         np.array([f"{HOSTILE} {i % 2}" for i in range(count)]),
         np.array([f"{HOSTILE} {i % 3}" for i in range(count)]),
         np.array([f"{HOSTILE} {i % 2}" for i in range(count)]),
+        predictor.labels.frame,
     )
     metadata = dict.fromkeys(("dataset", "split", "checkpoint_step", "hand_model"), HOSTILE)
     metadata |= {HOSTILE: {HOSTILE: [HOSTILE]}}
@@ -130,6 +136,34 @@ def test_a_method_without_metrics_has_a_page(hands, tmp_path, joints, meshes):
     assert ("there is no metric that all have" in beside) == (joints and meshes)
     assert "None" not in beside and "nan" not in beside
     page_of(tmp_path / "both", hands, predictor, named(predictor, "other"))
+
+
+def test_what_only_one_method_says_is_a_dash_of_the_other(hands, tmp_path):
+    full, bare = made_up("full"), made_up("bare")
+    errors = dataclasses.replace(bare.errors, camera_space=None, presence=None)
+    bare = dataclasses.replace(bare, errors=errors)
+    text = page_of(tmp_path, hands, full, bare)
+    numbers = summarize(full.errors, full.labels)
+    for protocol, metric, decimals in [
+        *(("camera_space", "CS-MPJPE", 2), ("camera_space", "MRPE", 2)),
+        *(("camera_space", "depth", 3), ("handedness", "AUC", 3)),
+    ]:
+        number = numbers[protocol][metric]["all"]
+        assert (
+            f"{metric} <small>all</small></td><td>{number['value']:.{decimals}f}<br>"
+            f"<small>{number['count']}</small></td><td>–<br><small>0</small></td>" in text
+        ), metric
+    assert "acceleration <small>all</small></td>" in text
+    row = (tmp_path / "row.md").read_text().splitlines()[-2:]
+    mrpe = numbers["camera_space"]["MRPE"]["all"]["value"]
+    share = numbers["handedness"]["accuracy"]["all"]["value"]
+    assert row[0].endswith(f"| {mrpe:.2f} | {share:.3f} |")
+    assert row[1].endswith("| – | – |")
+    compared = json.loads((tmp_path / "numbers.json").read_text())["comparison"]["values"]
+    assert "camera_space/MRPE/all" not in compared
+    reverse = page_of(tmp_path / "reverse", hands, bare, full)
+    assert "MRPE <small>all</small></td><td>–<br>" in reverse
+    assert "None" not in reverse and "nan" not in reverse
 
 
 def test_charts_of_nothing(hands):

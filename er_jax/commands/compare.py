@@ -123,7 +123,7 @@ def report_on(
         [source if isinstance(source, Evaluated) else next(fresh) for source in opened], files
     )
     images = []
-    if isinstance(opened[0], Predictions):
+    if isinstance(opened[0], Predictions) and opened[0].has_meshes:
         records = _reconstruct_records(opened[0], split, hands)
         images = sample_images(predictors[0], split, hands, records)
     title = f"{predictors[0].name} on {split.dataset}, {split.split}"

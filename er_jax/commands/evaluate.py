@@ -76,8 +76,9 @@ def run_evaluation(
         return results
     if predictions is not None:
         _write_predictions(predictions, trained, test, evaluation)
-    summaries = {"network": summarize(evaluation.network.errors)}
-    summaries |= {one.name: summarize(one.errors) for one in evaluation.baselines}
+    network = evaluation.network
+    summaries = {"network": summarize(network.errors, network.labels)}
+    summaries |= {one.name: summarize(one.errors, one.labels) for one in evaluation.baselines}
     print_table(f"{test.dataset}, {test.name}, checkpoint {trained.step}", summaries)
 
     folder.mkdir(parents=True, exist_ok=True)

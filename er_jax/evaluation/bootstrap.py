@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from er_jax.evaluation.results import Evaluated, paired
-from er_jax.evaluation.types import INTERACTING, SampleErrors
+from er_jax.evaluation.types import SampleErrors
+from er_jax.supervision.targets import INTERACTING
 
 COMPARED = (
     "scale_aligned/MPJPE/all",
@@ -27,6 +28,8 @@ COMPARED = (
     "wrist_aligned/RRVE/interacting",
     "procrustes/PA-MPJPE/all",
     "procrustes/PA-MPVPE/all",
+    "camera_space/CS-MPJPE/all",
+    "camera_space/MRPE/all",
 )
 CONFIDENCE = 0.95
 RESAMPLES = 2000
@@ -164,6 +167,7 @@ def metric_sums(
     """A metric as the mean over K columns of Σ totals / Σ counts over the samples.
 
     The columns of MPJPE are its joints, of each list by itself under `all`; other metrics have one.
+    What the predictor does not say has no sample.
     """
     protocol, name, subset = metric.split("/")
     interacting = np.asarray(errors.attributes.hand_type) == INTERACTING
@@ -174,13 +178,21 @@ def metric_sums(
         totals, counts = _flat(values, valid)
         return totals * subsets[subset][:, None], counts * subsets[subset][:, None]
     hands = getattr(errors, protocol)
+    if hands is None:
+        nothing = np.zeros((len(interacting), 1))
+        return nothing, nothing
     if name.endswith("MPJPE"):
         totals, counts = _flat(hands.joint_mm, hands.joint_valid)
         lists = ("single", "interacting") if subset == "all" else (subset,)
         masks = [subsets[part][:, None] for part in lists]
         totals, counts = (np.concatenate([x * m for m in masks], 1) for x in (totals, counts))
         return totals, counts
-    totals, counts = (x.sum(1, keepdims=True) for x in _flat(hands.vertex_mm, hands.vertex_valid))
+    of_hands = (
+        (hands.wrist_mm, hands.wrist_valid)
+        if name == "MRPE"
+        else (hands.vertex_mm, hands.vertex_valid)
+    )
+    totals, counts = (x.sum(1, keepdims=True) for x in _flat(*of_hands))
     if protocol == "scale_aligned":  # one value a sample, the mean of its hands
         totals, counts = totals / np.maximum(counts, 1), np.minimum(counts, 1)
     mask = subsets[subset][:, None]

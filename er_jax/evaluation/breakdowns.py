@@ -16,6 +16,7 @@ METRICS = (
     "wrist_aligned/MPVPE/all",
     "wrist_aligned/MRRPE/interacting",
     "procrustes/PA-MPJPE/all",
+    "camera_space/MRPE/all",
 )
 """Metrics that each group is given."""
 

@@ -8,22 +8,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array
+from jaxtyping import Array, Float
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from er_jax.evaluation.metrics import sample_errors
 from er_jax.evaluation.sample_grid import SampleGrid
-from er_jax.evaluation.summary import across_hosts, collect, headline
-from er_jax.evaluation.types import ReconstructedMeshes, Reconstruction, SampleErrors
+from er_jax.evaluation.summary import across_hosts, collect, headline, unit_of
+from er_jax.evaluation.types import PRESENT, ReconstructedMeshes, SampleErrors
 from er_jax.mano import HandModel
 from er_jax.models import ERConfig, Prediction
 from er_jax.models.functional import NetworkWeights, network_structure
+from er_jax.models.place import place_hands
 from er_jax.supervision.targets import Batch, Targets, TargetSizes, make_targets
 from er_jax.utils import distributed
 from er_jax.utils.progress import progress_bar
 
-# What goes into the log of a run and the table on the terminal; all in mm.
+# What goes into the log of a run and the table on the terminal.
 HEADLINE = (
     "scale_aligned/MPJPE/all",
     "scale_aligned/MPVPE/all",
@@ -32,10 +34,10 @@ HEADLINE = (
     "wrist_aligned/MRRPE/all",
     "procrustes/PA-MPJPE/all",
     "procrustes/PA-MPVPE/all",
+    "camera_space/MRPE/all",
+    "handedness/accuracy/all",
 )
 NETWORK = "network"
-PARAMETERS = ("betas", "pose", "rel_trans")
-"""What of a network's predictions goes into a predictions file."""
 
 Constants = Mapping[str, ReconstructedMeshes]
 """Baselines by name: one reconstruction for every sample, with a batch axis of 1."""
@@ -54,6 +56,7 @@ class Evaluation(NamedTuple):
     errors: dict[str, SampleErrors]  # of the network and of each constant
     prediction: Prediction
     truth: Targets
+    parameters: dict[str, Array]  # what of the prediction goes into a predictions file
 
 
 class Walk(NamedTuple):
@@ -91,19 +94,55 @@ def make_evaluation_step(
         prediction = predict(weights, hands, batch["image"])
         truth = make_targets(hands, batch, sizes)
         count = len(batch["image"])
-        reconstructions: dict[str, Reconstruction] = {NETWORK: prediction}
+        network = reconstruction_of(prediction, truth.cells_to_rays)
+        reconstructions = {NETWORK: network}
         for name, one in constants.items():
             reconstructions[name] = jax.tree.map(
                 lambda x: jnp.broadcast_to(x, (count, *x.shape[1:])), one
             )
         errors = {n: batch_errors(r, truth, batch, f_scores) for n, r in reconstructions.items()}
-        return Evaluation(errors, prediction, truth)
+        parameters = {
+            name: array
+            for name, array in (
+                ("betas", prediction.betas),
+                ("pose", prediction.pose),
+                ("rel_trans", prediction.rel_trans),
+                ("wrists", network.wrists),
+                ("presence", network.presence),
+            )
+            if array is not None
+        }
+        return Evaluation(errors, prediction, truth, parameters)
 
     return distributed.data_parallel(evaluation_step)
 
 
+def reconstruction_of(
+    prediction: Prediction, cells_to_rays: Float[Array, "B 2 3"]
+) -> ReconstructedMeshes:
+    """A network's prediction as what the metrics compare, its hands placed before the camera.
+
+    Args:
+      prediction: of the network.
+      cells_to_rays: of each sample's crop and camera; see `er_jax.models.place`.
+    """
+    presence = None
+    present = jnp.ones(prediction.joints.shape[:2], bool)  # unless the network says which
+    if prediction.presence_logit is not None:
+        presence = jax.nn.sigmoid(prediction.presence_logit)
+        present = presence > PRESENT
+    return ReconstructedMeshes(
+        prediction.vertices,
+        prediction.joints,
+        prediction.rel_trans,
+        wrists=place_hands(prediction, cells_to_rays, present),
+        presence=presence,
+        joint_spread=prediction.joint_spread,
+    )
+
+
 def batch_errors(
-    prediction: Reconstruction, truth: Targets, batch: Batch, f_scores: bool = True
+    prediction: ReconstructedMeshes, truth: Targets, batch: Batch, f_scores: bool = True
 ) -> SampleErrors:
     """The errors of a reconstruction of a batch, whoever made it."""
     return sample_errors(
@@ -154,8 +193,8 @@ def evaluate(
                     grid.add(batch, *distributed.gather((found.prediction, found.truth)))
                 if keep_parameters:
                     real = batch["sample_mask"]
-                    own = {name: getattr(found.prediction, name) for name in PARAMETERS}
-                    own = distributed.gather(own) | {"sample_id": batch["annotation_id"]}
+                    own = distributed.gather(found.parameters)
+                    own |= {"sample_id": batch["annotation_id"]}
                     parameters.append({name: x[real] for name, x in own.items()})
                 bar.advance()
 
@@ -186,9 +225,11 @@ def collect_by_name(batches: Iterable[Mapping[str, SampleErrors]]) -> dict[str, 
 
 def print_table(title: str, summaries: Mapping[str, dict[str, Any]]) -> None:
     """The headline numbers of some summaries, one column each, on the terminal."""
-    table = Table("metric [mm]", *summaries, title=title)
+    table = Table("metric", *summaries, title=title)
     rows = {name: headline(summary, HEADLINE) for name, summary in summaries.items()}
     for metric in HEADLINE:
         values = [row[metric] for row in rows.values()]
-        table.add_row(metric, *("–" if value is None else f"{value:.2f}" for value in values))
+        unit = unit_of(metric.split("/")[1])
+        name = f"{metric} [{unit}]" if unit else metric
+        table.add_row(escape(name), *("–" if value is None else f"{value:.2f}" for value in values))
     Console().print(table)

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from er_jax.evaluation.confidence import Confidence
 from er_jax.evaluation.evaluate import (
     NETWORK,
     Constants,
@@ -34,6 +35,7 @@ class TrainedNetwork:
       weights: not replicated.
       depth_box_m: the depth that its heatmaps span.
       step: of the checkpoint; None: of weights that do not say it.
+      confidence: of its joints, by its validation; None: it was not validated.
     """
 
     name: str
@@ -41,6 +43,7 @@ class TrainedNetwork:
     weights: NetworkWeights
     depth_box_m: float
     step: int | None
+    confidence: Confidence | None = None
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -59,7 +62,7 @@ class NetworkEvaluation:
     Attributes:
       network: its errors.
       baselines: those of the constants, in their order.
-      parameters: `er_jax.evaluation.evaluate.PARAMETERS` of every sample, where asked for.
+      parameters: what goes into a predictions file, of every sample, where asked for.
     """
 
     network: Evaluated

@@ -18,19 +18,25 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from er_jax.evaluation.types import ReconstructedMeshes
-from er_jax.mano import HandModel, joints_from_vertices, mano_forward
+from er_jax.mano import HandModel, joints_from_vertices, mano_forward, matrix_to_axis_angle
 from er_jax.utils.atomic_write import atomic_write
 from er_jax.utils.errors import DataError
 
 FORMAT = "er_jax predictions 1"
 SHAPES: dict[str, tuple[int, ...]] = {
     "vertices": (2, 778, 3),
+    "joints": (2, 21, 3),
     "betas": (2, 10),
     "pose": (2, 48),
+    "rotations": (2, 16, 3, 3),
     "translation": (2, 3),
     "rel_trans": (3,),
+    "wrists": (2, 3),
+    "presence": (2,),
 }
 """Shapes of the arrays after their first axis, which is that of `sample_id`."""
+FORMS = (("vertices",), ("joints",), ("betas", "pose"), ("betas", "rotations"))
+"""What the hands are given by: the arrays of one of these."""
 DOCUMENTATION = "docs/predictions_file.md describes the format"
 
 
@@ -45,9 +51,10 @@ class Predictions:
     Attributes:
       path: of the file.
       sample_id: annotation ids, each once.
-      arrays: some of `SHAPES`: `vertices`, or `betas` with `pose`; for MRRPE and RRVE also
-          `rel_trans`, or `translation` with `betas` and `pose`.
-      pose_includes_mean: whether MANO's mean pose is already part of `pose`.
+      arrays: some of `SHAPES`: one of `FORMS`; for MRRPE and RRVE also `rel_trans`, or `wrists`,
+          or `translation` with `betas`; for the errors in camera space `wrists`; for those of
+          handedness `presence`.
+      pose_includes_mean: whether MANO's mean pose is already part of `pose` or `rotations`.
       metadata: what the file says of itself: `method`, and whatever else.
     """
 
@@ -63,7 +70,11 @@ class Predictions:
 
     @property
     def has_rel_trans(self) -> bool:
-        return "rel_trans" in self.arrays or "translation" in self.arrays
+        return bool({"rel_trans", "wrists", "translation"} & set(self.arrays))
+
+    @property
+    def has_meshes(self) -> bool:
+        return "joints" not in self.arrays
 
     @functools.cached_property
     def _order(self) -> Int[np.ndarray, "N"]:
@@ -90,34 +101,52 @@ class Predictions:
         return rows
 
     def reconstruct(self, hands: HandModel, rows: Int[np.ndarray, "B"]) -> ReconstructedMeshes:
-        """Meshes and joints of some rows; `rel_trans` zero where the file has none."""
+        """What some rows say of the hands; `rel_trans` zero where the file has none."""
         part = {name: np.asarray(array[rows], np.float32) for name, array in self.arrays.items()}
-        part.setdefault("rel_trans", np.zeros((len(rows), 3), np.float32))
-        own_rel_trans = "rel_trans" in self.arrays
-        return _reconstruct(hands, part, self.pose_includes_mean, own_rel_trans)
+        return _reconstruct(hands, part, self.pose_includes_mean)
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3))
+@functools.partial(jax.jit, static_argnums=2)
 def _reconstruct(
-    hands: HandModel,
-    part: Mapping[str, Float[Array, "B ..."]],
-    pose_includes_mean: bool,
-    own_rel_trans: bool,
+    hands: HandModel, part: Mapping[str, Float[Array, "B ..."]], pose_includes_mean: bool
 ) -> ReconstructedMeshes:
-    if "vertices" in part:
-        vertices = part["vertices"]
-        joints = joints_from_vertices(hands, vertices)
+    vertices, joints = _hands_of(hands, part, pose_includes_mean)
+    wrist = joints[:, :, :1]
+    if "rel_trans" in part:
+        rel_trans = part["rel_trans"]
+    elif "wrists" in part:
+        rel_trans = part["wrists"][:, 1] - part["wrists"][:, 0]
+    elif "translation" in part:
+        rel_trans = wrist[:, 1, 0] - wrist[:, 0, 0]
     else:
+        rel_trans = jnp.zeros((len(joints), 3))
+    return ReconstructedMeshes(
+        None if vertices is None else vertices - wrist,
+        joints - wrist,
+        rel_trans,
+        wrists=part.get("wrists"),
+        presence=part.get("presence"),
+    )
+
+
+def _hands_of(
+    hands: HandModel, part: Mapping[str, Float[Array, "B ..."]], pose_includes_mean: bool
+) -> tuple[Float[Array, "B 2 778 3"] | None, Float[Array, "B 2 21 3"]]:
+    """Vertices, where there are any, and joints, wherever the hands stand."""
+    if "joints" in part:
+        return None, part["joints"]
+    if "vertices" in part:
+        return part["vertices"], joints_from_vertices(hands, part["vertices"])
+    if "pose" in part:
         pose = part["pose"]
         if pose_includes_mean:
             pose = pose.at[..., 3:].add(-hands.mean_pose)
-        mesh = mano_forward(hands, part["betas"], pose, part.get("translation"))
-        vertices, joints = mesh.vertices, mesh.joints
-    wrist = joints[:, :, :1]
-    rel_trans = part["rel_trans"]
-    if not own_rel_trans and "translation" in part:
-        rel_trans = wrist[:, 1, 0] - wrist[:, 0, 0]
-    return ReconstructedMeshes(vertices - wrist, joints - wrist, jnp.asarray(rel_trans))
+    else:
+        pose = part["rotations"]
+        if not pose_includes_mean:
+            pose = matrix_to_axis_angle(pose).reshape(*pose.shape[:2], 48)
+    mesh = mano_forward(hands, part["betas"], pose, part.get("translation"))
+    return mesh.vertices, mesh.joints
 
 
 def read_predictions(path: str | Path) -> Predictions:
@@ -147,9 +176,15 @@ def read_predictions(path: str | Path) -> Predictions:
         raise PredictionsError(
             f"{path}: `metadata` is no JSON object but a {type(metadata).__name__}"
         )
+    if "rotations" in content and "pose_includes_mean" not in content:
+        raise PredictionsError(
+            f"{path}: `rotations` need `pose_includes_mean`, which nothing else tells as surely: "
+            "True where they hold MANO's mean pose, as matrices that go into smplx's MANO layer "
+            "do; False where it is still to be added."
+        )
     includes_mean = bool(content.pop("pose_includes_mean", False))
     sample_id = _checked_ids(path, content.pop("sample_id", None))
-    _check_arrays(path, content, len(sample_id))
+    _check_arrays(path, content, sample_id)
     return Predictions(path, sample_id, content, includes_mean, metadata)
 
 
@@ -168,7 +203,7 @@ def write_predictions(
     """
     path = Path(path)
     sample_id = _checked_ids(path, sample_id)
-    _check_arrays(path, arrays, len(sample_id))
+    _check_arrays(path, arrays, sample_id)
     content = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
     content["sample_id"] = sample_id
     content["pose_includes_mean"] = np.array(pose_includes_mean)
@@ -208,24 +243,41 @@ def _checked_ids(path: Path, sample_id: Any) -> Int[np.ndarray, "N"]:
     return sample_id.astype(np.int64)
 
 
-def _check_arrays(path: Path, arrays: Mapping[str, np.ndarray], count: int) -> None:
+def _check_arrays(
+    path: Path, arrays: Mapping[str, np.ndarray], sample_id: Int[np.ndarray, "N"]
+) -> None:
     unknown = sorted(set(arrays) - set(SHAPES))
     if unknown:
         raise PredictionsError(
             f"{path}: unknown arrays {', '.join(unknown)}; known are {', '.join(SHAPES)}. "
             f"{DOCUMENTATION}."
         )
-    parametric = "betas" in arrays and "pose" in arrays
-    if parametric == ("vertices" in arrays):
+    of_hands = {name for form in FORMS for name in form} & set(arrays)
+    if of_hands not in map(set, FORMS):
         raise PredictionsError(
-            f"{path}: either `vertices`, or `betas` and `pose`, are needed; there are "
-            f"{', '.join(sorted(arrays)) or 'none'}."
+            f"{path}: one of `vertices`, `joints`, `betas` with `pose`, `betas` with `rotations` "
+            f"is needed; there are {', '.join(sorted(arrays)) or 'none'}."
         )
-    if "translation" in arrays and not parametric:
-        raise PredictionsError(f"{path}: `translation` goes with `betas` and `pose` only.")
+    if "translation" in arrays and "betas" not in arrays:
+        raise PredictionsError(f"{path}: `translation` goes with `betas` only; give `wrists`.")
     for name, array in arrays.items():
-        if array.shape != (count, *SHAPES[name]) or array.dtype.kind != "f":
+        if array.shape != (len(sample_id), *SHAPES[name]) or array.dtype.kind != "f":
             raise PredictionsError(
                 f"{path}: `{name}` is {array.dtype} {array.shape}; float "
-                f"{(count, *SHAPES[name])} is needed."
+                f"{(len(sample_id), *SHAPES[name])} is needed."
             )
+    if "presence" in arrays:
+        _check_presence(path, arrays["presence"], sample_id)
+
+
+def _check_presence(
+    path: Path, presence: Float[np.ndarray, "N 2"], sample_id: Int[np.ndarray, "N"]
+) -> None:
+    bad = np.argwhere(~((presence >= 0) & (presence <= 1)))
+    if bad.size:
+        row, hand = bad[0].tolist()
+        raise PredictionsError(
+            f"{path}: `presence` is {presence[row, hand]:g} at index [{row}, {hand}], sample_id "
+            f"{sample_id[row]}, and out of [0, 1] for {len(bad)} hands in all. Give a score from 0 "
+            "to 1, decided at 0.5, such as a logit's sigmoid, for hands that are not there too."
+        )

@@ -8,17 +8,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from data_pipeline.annotated_split import AnnotatedSplit, Sample
 from er_jax.evaluation.evaluate import Constants, batch_errors, collect_by_name
-from er_jax.evaluation.prediction_checks import check_finite, check_plausible
+from er_jax.evaluation.prediction_checks import check_numbers, check_plausible
 from er_jax.evaluation.predictions_file import Predictions
 from er_jax.evaluation.results import Evaluated, evaluated
 from er_jax.evaluation.summary import ERRORS_MM, collect, headline, summarize
-from er_jax.evaluation.types import INTERACTING, ReconstructedMeshes, SampleErrors
+from er_jax.evaluation.types import ReconstructedMeshes, SampleErrors
 from er_jax.mano import HandModel, hand_model_identity
-from er_jax.supervision.targets import Batch, Targets, compiled_targets
+from er_jax.supervision.targets import Batch, Targets, compiled_targets, hands_of_type
 from er_jax.utils.progress import progress_bar
 from er_jax.utils.provenance import software_versions
 
@@ -81,17 +82,19 @@ def file_predictor(
         extra = len(predictions.sample_id) - found
         logger.warning("%s: %d predictions are of no sample here", predictions.path, extra)
     if not trust:
-        ids, truth = _some_truth(split, hands)
+        ids, present, truth = _some_truth(split, hands)
         rows = predictions.rows_of(ids)
-        check_finite(predictions, rows, np.asarray(truth.mano_hand_valid))
+        check_numbers(predictions, rows, present)
         check_plausible(predictions, hands, rows, truth)
 
     def reconstruct(batch: Sample) -> ReconstructedMeshes:
         rows = predictions.rows_of(batch["annotation_id"])
-        check_finite(predictions, rows, _present(batch))
+        check_numbers(predictions, rows, np.asarray(hands_of_type(batch["hand_type"])))
         return predictions.reconstruct(hands, rows)
 
     metadata = {"source": predictions.path.name, **predictions.metadata}
+    if not predictions.has_meshes:
+        metadata["joints"] = "the method's own under every protocol; it has no mesh"
     return Predictor(predictions.name, reconstruct, metadata, predictions.has_rel_trans)
 
 
@@ -117,7 +120,9 @@ def measurable(split: AnnotatedSplit, hands: HandModel) -> list[str]:
 
     def truth_as_prediction(batch: Sample) -> SampleErrors:
         truth = compiled_targets(hands, batch)
-        mesh = ReconstructedMeshes(truth.mano_mesh_cam, truth.mano_joint_cam, truth.rel_trans)
+        mesh = ReconstructedMeshes(
+            truth.mano_mesh_cam, truth.mano_joint_cam, truth.rel_trans, truth.wrist_cam
+        )
         return _errors(mesh, truth, batch, True)
 
     errors = collect(map(truth_as_prediction, split.spread(CHECKED_SAMPLES)))
@@ -125,17 +130,18 @@ def measurable(split: AnnotatedSplit, hands: HandModel) -> list[str]:
     return [metric for metric, value in values.items() if value is not None]
 
 
-def _some_truth(split: AnnotatedSplit, hands: HandModel) -> tuple[np.ndarray, Targets]:
-    """Ids and targets of the first samples of a split."""
+def _some_truth(split: AnnotatedSplit, hands: HandModel) -> tuple[np.ndarray, np.ndarray, Targets]:
+    """Ids, which hands are there, and targets of the first samples of a split, without padding."""
     batches = list(itertools.islice(split, -(-CHECKED_SAMPLES // split.batch_size)))
     parts = [jax.device_get(compiled_targets(hands, batch)) for batch in batches]
+    real = np.concatenate([batch["sample_mask"] for batch in batches])
     ids = np.concatenate([batch["annotation_id"] for batch in batches])
-    return ids, jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
-
-
-def _present(batch: Sample) -> np.ndarray:
-    kind = batch["hand_type"][:, None]
-    return (kind == INTERACTING) | (kind == np.arange(2))
+    present = hands_of_type(jnp.concatenate([batch["hand_type"] for batch in batches]))
+    return (
+        ids[real],
+        np.asarray(present)[real],
+        jax.tree.map(lambda *arrays: np.concatenate(arrays)[real], *parts),
+    )
 
 
 @jax.jit

@@ -11,11 +11,17 @@ import numpy as np
 
 from data_pipeline.annotated_split import Labels
 from er_jax.evaluation.summary import select
-from er_jax.evaluation.types import HandErrors, SampleAttributes, SampleErrors
+from er_jax.evaluation.types import (
+    CameraSpaceErrors,
+    HandErrors,
+    Presence,
+    SampleAttributes,
+    SampleErrors,
+)
 from er_jax.utils.atomic_write import atomic_write
 from er_jax.utils.errors import ConfigError
 
-FORMAT = "er_jax errors 1"
+FORMAT = "er_jax errors 2"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,13 +125,14 @@ def load_errors(path: Path) -> Evaluated:
     """Reads what `save_errors` wrote.
 
     Raises:
-      ConfigError: the file is of another kind.
+      ConfigError: the file is of another kind, or of an earlier version.
     """
     with np.load(path) as file:
         metadata = json.loads(str(file["metadata"])) if "metadata" in file else {}
         if metadata.get("format") != FORMAT:
             raise ConfigError(
-                f"{path} is no file of errors ({FORMAT}), as a report leaves beside it"
+                f"{path} is no file of errors ({FORMAT}), as a report leaves beside it, but "
+                f"{metadata.get('format', 'something else')!r}: evaluate again and take the new one"
             )
         arrays = {name: file[name] for name in file.files}
 
@@ -133,12 +140,17 @@ def load_errors(path: Path) -> Evaluated:
         fields = {f.name: arrays.get(f"{prefix}{f.name}") for f in dataclasses.fields(kind)}
         return kind(**{**fields, **others})
 
+    def part_or_none(kind: type, prefix: str) -> Any:
+        return part(kind, prefix) if any(name.startswith(prefix) for name in arrays) else None
+
     errors = part(
         SampleErrors,
         "",
         wrist_aligned=part(HandErrors, "wrist_aligned/"),
         scale_aligned=part(HandErrors, "scale_aligned/"),
         procrustes=part(HandErrors, "procrustes/"),
+        camera_space=part_or_none(CameraSpaceErrors, "camera_space/"),
+        presence=part_or_none(Presence, "presence/"),
         attributes=part(SampleAttributes, "attributes/"),
     )
     return Evaluated(metadata["name"], errors, part(Labels, "labels/"), metadata["provenance"])

@@ -1,7 +1,7 @@
 """From the errors of samples to the numbers of each protocol, reduced on the host in float64.
 
 Every number is a dict of its `value` and the `count` of samples that contributed to it; one that
-no sample contributed to is None with count 0, never NaN.
+no sample contributed to, or that the reconstruction does not say, is None with count 0, never NaN.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,8 +12,17 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Array, Bool, Float
 
-from er_jax.evaluation.types import F_SCORE_THRESHOLDS_MM, INTERACTING, HandErrors, SampleErrors
+from data_pipeline.annotated_split import Labels
+from er_jax.evaluation.acceleration import acceleration_errors
+from er_jax.evaluation.handedness import handedness
+from er_jax.evaluation.types import (
+    F_SCORE_THRESHOLDS_MM,
+    CameraSpaceErrors,
+    HandErrors,
+    SampleErrors,
+)
 from er_jax.mano.joints import FINGERS, HAND21, HANDS
+from er_jax.supervision.targets import INTERACTING
 
 SUBSETS = ("single", "interacting", "all")
 PCK_LIMIT_MM = 50
@@ -30,9 +39,12 @@ ERRORS_MM = tuple(
         ),
         *("scale_aligned/MPJPE", "scale_aligned/MPVPE"),
         *("procrustes/PA-MPJPE", "procrustes/PA-MPVPE"),
+        *("camera_space/CS-MPJPE", "camera_space/MRPE"),
     )
     for subset in SUBSETS
 )
+NOTHING: dict[str, Any] = {"value": None, "count": 0}
+"""The number that no sample contributed to."""
 Values = np.ndarray | Array
 Tree = TypeVar("Tree")
 
@@ -73,13 +85,28 @@ def select(errors: SampleErrors, samples: Any) -> SampleErrors:
     return jax.tree.map(lambda value: np.asarray(value)[samples], errors)
 
 
-def summarize(errors: SampleErrors) -> dict[str, dict[str, Any]]:
-    """Protocol → metric → subset → {value, count, …}; lengths in mm, shares in [0, 1].
+def unit_of(metric: str) -> str:
+    """The unit of a metric's values; empty for shares."""
+    if metric == "acceleration":
+        return "mm/frame²"
+    shares = ("PCK", "depth", "accuracy", "AP", "AUC", "side_accuracy")
+    return "" if metric in shares or metric.startswith("F@") else "mm"
 
-    MPJPE and PA-MPJPE also have, for `single` and `interacting`, `per_joint` and
+
+def summarize(errors: SampleErrors, labels: Labels | None = None) -> dict[str, dict[str, Any]]:
+    """Protocol → metric → subset → {value, count, …}; units as `unit_of` says.
+
+    MPJPE, PA-MPJPE and CS-MPJPE also have, for `single` and `interacting`, `per_joint` and
     `per_joint_count` (right Hand 21 joints, then left), and for every subset `per_finger` and
     `per_hand`. PCK has the `curve` at `PCK_THRESHOLDS_MM` and as its value the area under
-    it. F-scores are left out where `sample_errors` was not asked for them.
+    it. F-scores are left out where `sample_errors` was not asked for them. MRPE is the mean error
+    of the wrists' place (the root's, Moon et al. 2019), `depth` the mean relative error of their
+    depth, beside its `median`. The acceleration's count is of the samples between two others; it
+    has their `frame_step`.
+
+    Args:
+      errors: collected.
+      labels: of the same samples, by which they follow each other in time; None: no acceleration.
     """
     interacting = np.asarray(errors.attributes.hand_type) == INTERACTING
     subsets = {
@@ -106,12 +133,21 @@ def summarize(errors: SampleErrors) -> dict[str, dict[str, Any]]:
             for index, threshold in enumerate(F_SCORE_THRESHOLDS_MM)
         }
 
+    def acceleration() -> dict[str, Any]:
+        if labels is None:
+            return dict.fromkeys(subsets, NOTHING)
+        found = acceleration_errors(errors, labels)
+        numbers = by_subset(found.mm, found.valid)
+        step = {"frame_step": found.frame_step}
+        return {name: number | step for name, number in numbers.items()}
+
     return {
         "wrist_aligned": {
             **joint_metrics(wrist, ""),
             "MPVPE": by_subset(wrist.vertex_mm, wrist.vertex_valid),
             "MRRPE": by_subset(errors.rel_trans_mm, errors.rel_trans_valid),
             "RRVE": by_subset(errors.rel_vertex_mm, errors.rel_vertex_valid),
+            "acceleration": acceleration(),
         },
         "scale_aligned": {
             **joint_metrics(scale, ""),
@@ -122,6 +158,8 @@ def summarize(errors: SampleErrors) -> dict[str, dict[str, Any]]:
             "PA-MPVPE": by_subset(procrustes.vertex_mm, procrustes.vertex_valid),
             **f_scores(),
         },
+        "camera_space": _camera_space(errors.camera_space, subsets),
+        "handedness": handedness(errors.presence, subsets),
     }
 
 
@@ -141,11 +179,29 @@ def _without_padding(batch: SampleErrors) -> SampleErrors:
     return errors
 
 
-def _rows(errors: HandErrors, samples: np.ndarray) -> HandErrors:
-    return jax.tree.map(lambda value: value[samples], errors)
+def _camera_space(
+    errors: CameraSpaceErrors | None, subsets: dict[str, Bool[np.ndarray, "N"]]
+) -> dict[str, Any]:
+    if errors is None:
+        return {name: dict.fromkeys(subsets, NOTHING) for name in ("CS-MPJPE", "MRPE", "depth")}
+    wrist_mm, depth, valid = (
+        np.asarray(x) for x in (errors.wrist_mm, errors.relative_depth, errors.wrist_valid)
+    )
+    of_depth = {}
+    for name, rows in subsets.items():
+        used = depth[rows][valid[rows]]
+        median = float(np.median(used)) if used.size else None
+        of_depth[name] = _mean(depth[rows], valid[rows]) | {"median": median}
+    return {
+        "CS-MPJPE": _joint_errors(errors, subsets["interacting"]),
+        "MRPE": {name: _mean(wrist_mm[rows], valid[rows]) for name, rows in subsets.items()},
+        "depth": of_depth,
+    }
 
 
-def _joint_errors(errors: HandErrors, interacting: Bool[np.ndarray, "N"]) -> dict[str, Any]:
+def _joint_errors(
+    errors: HandErrors | CameraSpaceErrors, interacting: Bool[np.ndarray, "N"]
+) -> dict[str, Any]:
     """Per joint the mean over samples, then the mean over the joints that any sample has.
 
     `all` is the mean over both lists of per-joint means, not over all samples.
@@ -153,8 +209,7 @@ def _joint_errors(errors: HandErrors, interacting: Bool[np.ndarray, "N"]) -> dic
     lists = {}
     result = {}
     for name, rows in (("single", ~interacting), ("interacting", interacting)):
-        part = _rows(errors, rows)
-        errors_mm, valid = np.asarray(part.joint_mm), np.asarray(part.joint_valid)
+        errors_mm, valid = (np.asarray(x)[rows] for x in (errors.joint_mm, errors.joint_valid))
         count = valid.sum(0)
         with np.errstate(invalid="ignore"):
             mean = errors_mm.sum(0, dtype=np.float64, where=valid) / count

@@ -4,37 +4,33 @@ Hands are an axis (right, left), joints are in the Hand 21 order.
 """
 
 import dataclasses
-from typing import Protocol
 
 import jax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Float16, Int
 
-INTERACTING = 2  # hand_type: 0 right, 1 left, 2 interacting
 F_SCORE_THRESHOLDS_MM = (5.0, 15.0)
 PROTOCOLS = ("wrist_aligned", "scale_aligned", "procrustes")
-
-
-class Reconstruction(Protocol):
-    """A reconstruction to evaluate: the network's prediction, or one read from a file. Metres."""
-
-    @property
-    def vertices(self) -> Float[Array, "B 2 778 3"]: ...
-    @property
-    def joints(self) -> Float[Array, "B 2 21 3"]:
-        """Hand 21 joints of `vertices` by MANO's regressor and tips."""
-
-    @property
-    def rel_trans(self) -> Float[Array, "B 3"]: ...
+"""Those that align hands and have `HandErrors`."""
+PRESENT = 0.5
+"""The score above which a hand is said to be there."""
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class ReconstructedMeshes:
-    """A reconstruction that is only its meshes, as of a baseline or a predictions file."""
+    """A reconstruction to evaluate: a network's, a baseline's, or one read from a file. Metres."""
 
-    vertices: Float[Array, "B 2 778 3"]
+    vertices: Float[Array, "B 2 778 3"] | None
+    """None of a method that finds joints alone."""
     joints: Float[Array, "B 2 21 3"]
+    """Of `vertices` by MANO's regressor and tips; without vertices the method's own."""
     rel_trans: Float[Array, "B 3"]
+    wrists: Float[Array, "B 2 3"] | None = None
+    """Where the wrists are in the camera's axes; None where the method does not say."""
+    presence: Float[Array, "B 2"] | None = None
+    """Score in [0, 1] of each hand's being there, decided at `PRESENT`; None as above."""
+    joint_spread: Float[Array, "B 2 21"] | None = None
+    """Deviation of each joint's heatmap, cells; None of a method without heatmaps."""
 
 
 @jax.tree_util.register_dataclass
@@ -47,6 +43,31 @@ class HandErrors:
     vertex_mm: Float[Array, "B 2"]
     """Mean distance of a hand's vertices."""
     vertex_valid: Bool[Array, "B 2"]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class CameraSpaceErrors:
+    """Errors of where the hands are in the camera's axes; zero where not valid."""
+
+    joint_mm: Float[Array, "B 2 21"]
+    joint_valid: Bool[Array, "B 2 21"]
+    wrist_mm: Float[Array, "B 2"]
+    relative_depth: Float[Array, "B 2"]
+    """|z − z*| / z* of the wrist."""
+    wrist_valid: Bool[Array, "B 2"]
+    """The hand is there and its wrist annotated."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Presence:
+    """Which hands are said to be there and which are; zero and False where not valid."""
+
+    score: Float[Array, "B 2"]
+    truth: Bool[Array, "B 2"]
+    valid: Bool[Array, "B"]
+    """The hand type is annotated."""
 
 
 @jax.tree_util.register_dataclass
@@ -68,7 +89,10 @@ class SampleAttributes:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class SampleErrors:
-    """Errors of a batch of samples under every protocol; hands (right, left), joints Hand 21."""
+    """Errors of a batch of samples under every protocol; hands (right, left), joints Hand 21.
+
+    What the reconstruction does not say is None: `camera_space`, `presence`, `joint_spread`.
+    """
 
     wrist_aligned: HandErrors
     scale_aligned: HandErrors
@@ -81,6 +105,14 @@ class SampleErrors:
     f_score: Float[Array, "B 2 2"] | None
     """Of each hand at `F_SCORE_THRESHOLDS_MM`, valid where the procrustes vertices are; None where
     it was not asked for."""
+    joint_off_mm: Float16[Array, "B 2 21 3"]
+    """Predicted minus annotated joints, both relative to their wrists, whose second differences in
+    time are the errors of the acceleration. Valid where the wrist-aligned joints are. Halves, to
+    take little memory: they resolve 0.03 mm of 50 mm, and end at 65 m."""
+    camera_space: CameraSpaceErrors | None
+    presence: Presence | None
+    joint_spread: Float[Array, "B 2 21"] | None
+    """As in `ReconstructedMeshes`."""
     attributes: SampleAttributes
     sample_mask: Bool[Array, "B"]
     """False for the padding of a last batch."""

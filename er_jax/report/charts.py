@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from er_jax.evaluation.bootstrap import Interval
 from er_jax.evaluation.breakdowns import Breakdown
+from er_jax.evaluation.confidence import LEFT_OUT, Reliability
 from er_jax.evaluation.summary import PCK_THRESHOLDS_MM
 from er_jax.mano import HAND21, HANDS, MANO16, HandModel, mano_forward
 
@@ -68,6 +69,28 @@ def breakdown_chart(breakdown: Breakdown, metrics: Sequence[str]) -> str:
     axes.grid(axis="x", alpha=0.3)
     if axes.patches:
         figure.legend(frameon=False, loc="outside right upper")
+    return _svg(figure)
+
+
+@rc_context(_STYLE)
+def reliability_chart(found: Reliability) -> str:
+    """The errors beside what was expected of them, and what leaving out the least sure gains."""
+    figure = Figure(figsize=(8.4, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    expected, observed, _ = zip(*found.bins, strict=True)
+    end = 1.1 * max(*expected, *observed)
+    left.plot([0, end], [0, end], color="#999999", linewidth=1, label="as expected")
+    left.plot(expected, observed, "o-", color=_COLOURS[0], markersize=4, label="a tenth of joints")
+    left.set(xlabel="expected error [mm]", ylabel="error [mm]", xlim=(0, end), ylim=(0, end))
+    left.set_aspect("equal")
+    shares = [100 * share for share in LEFT_OUT]
+    right.plot(shares, found.kept_mm, "o-", color=_COLOURS[0], markersize=4, label="least sure")
+    right.plot(shares, found.best_mm, "o--", color="#999999", markersize=4, label="worst")
+    right.set(xlabel="joints left out [%]", ylabel="mean error of the others [mm]")
+    right.set_ylim(0, 1.1 * max(found.kept_mm))
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, loc="lower right" if axes is left else "lower left")
     return _svg(figure)
 
 

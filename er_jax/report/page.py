@@ -9,19 +9,27 @@ from markupsafe import Markup
 
 from er_jax.evaluation.bootstrap import CONFIDENCE, FEW_UNITS, Comparison, Interval
 from er_jax.evaluation.breakdowns import METRICS, Breakdown
-from er_jax.evaluation.summary import SUBSETS
+from er_jax.evaluation.confidence import LEFT_OUT, Reliability
+from er_jax.evaluation.summary import NOTHING, SUBSETS
 from er_jax.evaluation.types import PROTOCOLS
 from er_jax.mano import HAND21, HANDS, HandModel
-from er_jax.report.charts import HandDrawing, breakdown_chart, draw_hands, hand_chart, pck_chart
+from er_jax.report.charts import (
+    HandDrawing,
+    breakdown_chart,
+    draw_hands,
+    hand_chart,
+    pck_chart,
+    reliability_chart,
+)
 from er_jax.report.sample_images import SampleImage
-from er_jax.report.tables import PAPER_COLUMNS
+from er_jax.report.tables import PAPER_COLUMNS, decimals_of
 
 Summaries = Mapping[str, Mapping[str, Any]]
 
 _JOINT_METRIC = dict.fromkeys(PROTOCOLS, "MPJPE") | {"procrustes": "PA-MPJPE"}
 _CHARTED = ("scale_aligned/MPJPE/all", "wrist_aligned/MPJPE/all", "procrustes/PA-MPJPE/all")
 _GROUPS_SHOWN = 12
-_NOTHING = {subset: {"value": None, "count": 0} for subset in SUBSETS}
+_NOTHING = dict.fromkeys(SUBSETS, NOTHING)
 
 
 def html_page(
@@ -32,6 +40,7 @@ def html_page(
     baselines: Sequence[str],
     broken_down: Sequence[Breakdown],
     comparison: Comparison | None,
+    reliable: Reliability | None,
     images: Sequence[SampleImage],
     hands: HandModel,
 ) -> str:
@@ -44,6 +53,7 @@ def html_page(
       baselines: which of these are baselines.
       broken_down: the first predictor's breakdowns.
       comparison: of the predictors, where there are several.
+      reliable: how well the first predictor's confidence foretells its errors; None: it says none.
       images: of the first predictor's samples.
       hands: to draw the errors of joints on.
     """
@@ -67,9 +77,12 @@ def html_page(
         headlines={name: _headline(summary) for name, summary in summaries.items()},
         baselines=baselines,
         comparison=comparison,
+        reliable=reliable,
+        reliability_chart=Markup(reliability_chart(reliable)) if reliable else "",
+        left_out=[f"{share:.0%}" for share in LEFT_OUT],
         confidence=CONFIDENCE,
         few_units=FEW_UNITS,
-        protocols=[_protocol(name, summaries) for name in PROTOCOLS],
+        protocols=[_protocol(name, summaries) for name in summaries[main]],
         joints=list(_joints(summaries[main], draw_hands(hands))),
         breakdowns=[_breakdown(part) for part in broken_down],
         breakdown_metrics=[metric.split("/") for metric in METRICS],
@@ -81,8 +94,9 @@ def html_page(
     )
 
 
-def _headline(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [summary[p][m][s] for p, m, s in (path.split("/") for path in PAPER_COLUMNS)]
+def _headline(summary: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], int]]:
+    paths = (path.split("/") for path in PAPER_COLUMNS)
+    return [(summary[p][m][s], decimals_of(m)) for p, m, s in paths]
 
 
 def _protocol(protocol: str, summaries: Summaries) -> dict[str, Any]:
@@ -93,13 +107,16 @@ def _protocol(protocol: str, summaries: Summaries) -> dict[str, Any]:
         for subset in SUBSETS:
             numbers = [s[protocol].get(metric, _NOTHING)[subset] for s in summaries.values()]
             if any(number["count"] for number in numbers):
-                share = metric == "PCK" or metric.startswith("F@")
-                rows.append((metric, subset, numbers, 3 if share else 2))
-    pck = {name: summary[protocol]["PCK"]["all"] for name, summary in summaries.items()}
+                rows.append((metric, subset, numbers, decimals_of(metric)))
+    pck = {
+        name: summary[protocol]["PCK"]["all"]
+        for name, summary in summaries.items()
+        if "PCK" in metrics
+    }
     curves = {name: number["curve"] for name, number in pck.items()}
     any_curve = any(number["count"] for number in pck.values())
     chart = Markup(pck_chart(f"PCK, {protocol}, all samples", curves)) if any_curve else ""
-    return {"name": protocol, "rows": rows, "chart": chart}
+    return {"name": protocol, "rows": rows, "chart": chart, "has_joints": bool(pck)}
 
 
 def _joints(

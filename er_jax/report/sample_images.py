@@ -12,12 +12,12 @@ from jaxtyping import Float, Int, UInt8
 
 from data_pipeline.annotated_split import AnnotatedSplit, Sample
 from er_jax.evaluation.results import Evaluated
-from er_jax.evaluation.types import INTERACTING, ReconstructedMeshes
+from er_jax.evaluation.types import ReconstructedMeshes
 from er_jax.mano import HandModel, joints_from_vertices
 from er_jax.rendering.cameras import PerspectiveCamera
 from er_jax.rendering.overlays import HAND_COLOURS, side_view
 from er_jax.rendering.rasterizer import Mesh, render_meshes
-from er_jax.supervision.targets import make_targets
+from er_jax.supervision.targets import INTERACTING, make_targets
 
 IMAGES_EACH = 4
 CELL_PX = 224

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from er_jax.evaluation.breakdowns import Breakdown
-from er_jax.evaluation.summary import PCK_THRESHOLDS_MM
+from er_jax.evaluation.summary import PCK_THRESHOLDS_MM, unit_of
 from er_jax.mano import HAND21, HANDS
 
 PAPER_COLUMNS = {
@@ -17,8 +17,11 @@ PAPER_COLUMNS = {
     "wrist_aligned/MRRPE/interacting": "MRRPE",
     "procrustes/PA-MPJPE/all": "PA-MPJPE",
     "procrustes/PA-MPVPE/all": "PA-MPVPE",
+    "camera_space/MRPE/all": "MRPE",
+    "handedness/accuracy/all": "handedness (share)",
 }
-"""What the Markdown row holds, mm; the alignment is part of a column's name."""
+"""What the Markdown row holds, mm but where it says a share; the alignment is part of a column's
+name."""
 
 _COLUMNS = ("method", "protocol", "metric", "subset", "group", "value", "count")
 
@@ -44,6 +47,8 @@ def _summary_rows(summary: Mapping[str, Any]) -> Iterator[tuple]:
             for subset, number in subsets.items():
                 path, count = (protocol, metric, subset), number["count"]
                 yield *path, "", number["value"], count
+                if "median" in number:
+                    yield *path, "median", number["median"], count
                 for kind in ("per_hand", "per_finger"):
                     for name, value in number.get(kind, {}).items():
                         yield *path, name, value, count
@@ -68,18 +73,24 @@ def _breakdown_rows(breakdown: Breakdown) -> Iterator[tuple]:
                 yield *place, number["value"], number["count"]
 
 
+def decimals_of(metric: str) -> int:
+    """How many decimals of a metric a table shows: more of a share than of a length."""
+    return 2 if unit_of(metric) else 3
+
+
 def markdown_row(summaries: Mapping[str, Mapping[str, Any]], caption: str) -> str:
     """A table in Markdown with one row a predictor, errors in mm."""
     head = ["Predictor", "samples", *PAPER_COLUMNS.values()]
     lines = [
-        f"<!-- {caption.replace('--', '–')}; all in mm -->",
+        f"<!-- {caption.replace('--', '–')}; lengths in mm -->",
         "| " + " | ".join(head) + " |",
         "|" + "---|" * len(head),
     ]
     for predictor, summary in summaries.items():
-        numbers = [summary[p][m][s] for p, m, s in (path.split("/") for path in PAPER_COLUMNS)]
-        values = ["–" if n["value"] is None else f"{n['value']:.2f}" for n in numbers]
-        samples = max(number["count"] for number in numbers)
+        paths = [path.split("/") for path in PAPER_COLUMNS]
+        numbers = [(summary[p][m][s], decimals_of(m)) for p, m, s in paths]
+        values = ["–" if n["value"] is None else f"{n['value']:.{d}f}" for n, d in numbers]
+        samples = max(number["count"] for number, _ in numbers)
         name = " ".join(predictor.replace("|", "\\|").split())
         lines.append("| " + " | ".join([name, f"{samples:,}", *values]) + " |")
     return "\n".join(lines) + "\n"

@@ -7,6 +7,7 @@ from typing import Any
 
 from er_jax.evaluation.bootstrap import Comparison, compare
 from er_jax.evaluation.breakdowns import breakdowns
+from er_jax.evaluation.confidence import Confidence, Reliability, reliability
 from er_jax.evaluation.results import Evaluated, file_name, save_errors
 from er_jax.evaluation.summary import PCK_THRESHOLDS_MM, summarize
 from er_jax.mano import HandModel
@@ -28,6 +29,7 @@ def write_report(
     baselines: Sequence[Evaluated] = (),
     images: Sequence[SampleImage] = (),
     unit: str = "sequence",
+    confidence: Confidence | None = None,
 ) -> Path:
     """Writes `report.html`, `numbers.json`, `numbers.csv`, `row.md` and each predictor's errors.
 
@@ -39,6 +41,7 @@ def write_report(
       baselines: stand beside the predictors, without intervals.
       images: of the first predictor's samples.
       unit: what the intervals are drawn from: "sequence" or "sample".
+      confidence: of the first predictor's joints; None: it says none.
 
     Returns:
       The page.
@@ -51,10 +54,11 @@ def write_report(
     names = [predictor.name for predictor in everything]
     if len(set(names)) != len(names):
         raise ConfigError(f"two predictors have one name among {names}")
-    summaries = {predictor.name: summarize(predictor.errors) for predictor in everything}
+    summaries = {one.name: summarize(one.errors, one.labels) for one in everything}
     provenance = {predictor.name: predictor.provenance for predictor in everything}
     broken_down = {predictor.name: breakdowns(predictor) for predictor in predictors}
     comparison = compare(predictors, unit=unit) if len(predictors) > 1 else None
+    reliable = reliability(confidence, predictors[0].errors)
     numbers = {
         "unit": "mm",
         "pck_thresholds_mm": PCK_THRESHOLDS_MM,
@@ -65,6 +69,7 @@ def write_report(
             for name, parts in broken_down.items()
         },
         "comparison": _plain(comparison),
+        "confidence": _plain(reliable),
     }
     first = predictors[0].provenance
     caption = ", ".join(
@@ -77,6 +82,7 @@ def write_report(
         baselines=[predictor.name for predictor in baselines],
         broken_down=broken_down[predictors[0].name],
         comparison=comparison,
+        reliable=reliable,
         images=images,
         hands=hands,
     )
@@ -91,8 +97,8 @@ def write_report(
     return _write(folder / PAGE, page)
 
 
-def _plain(comparison: Comparison | None) -> Any:
-    return None if comparison is None else dataclasses.asdict(comparison)
+def _plain(found: Comparison | Reliability | None) -> Any:
+    return None if found is None else dataclasses.asdict(found)
 
 
 def _write(path: Path, text: str) -> Path:

@@ -9,13 +9,19 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from er_jax.evaluation.confidence import Confidence
 from er_jax.evaluation.network import TrainedNetwork
 from er_jax.mano import HandModel
-from er_jax.models import ERConfig, ERNet
+from er_jax.models import ERConfig
 from er_jax.models.functional import NetworkWeights, create_weights, network_of, weights_of
 from er_jax.models.weights.import_export import import_network, read_record
 from er_jax.training.checkpoints import Checkpoints
-from er_jax.training.run_record import Record, check_same_network, warn_of_other_hands
+from er_jax.training.run_record import (
+    Record,
+    check_same_network,
+    confidence_of,
+    warn_of_other_hands,
+)
 from er_jax.utils import distributed
 from er_jax.utils.errors import NotFoundError
 
@@ -76,18 +82,25 @@ def load_trained(
         return _from_file(config, net_config, source, like, hands)
     folder = source / "checkpoints"
 
-    def load() -> tuple[NetworkWeights, int]:
+    def load() -> tuple[NetworkWeights, int, Confidence | None]:
         with _checkpoint(source, step) as (checkpoints, chosen):
             record = checkpoints.read_run(chosen)
             check_same_network(record, config, folder / str(chosen))
             if hands is not None:
                 warn_of_other_hands(record, hands, folder / str(chosen))
             logging.info("Using checkpoint %s", folder / str(chosen))
-            return checkpoints.restore_weights(chosen, like), chosen
+            weights = checkpoints.restore_weights(chosen, like)
+            return weights, chosen, confidence_of(record, chosen)
 
-    weights, chosen = distributed.on_first_process(load)
-    device_weights = jax.device_put(weights)
-    return TrainedNetwork(source.name, net_config, device_weights, config.depth_box_m, chosen)
+    weights, chosen, confidence = distributed.on_first_process(load)
+    return TrainedNetwork(
+        name=source.name,
+        config=net_config,
+        weights=jax.device_put(weights),
+        depth_box_m=config.depth_box_m,
+        step=chosen,
+        confidence=confidence,
+    )
 
 
 def _from_file(
@@ -105,12 +118,11 @@ def _from_file(
     import_network(net, file)
     logging.info("Using the weights of %s", file)
     step = record.get("step")
-    return TrainedNetwork(file.stem, net_config, weights_of(net), config.depth_box_m, step)
-
-
-def load_network(
-    config: ConfigDict, source: Path, step: int | None, hands: HandModel | None = None
-) -> ERNet:
-    """The network of a checkpoint or file as a module, in evaluation mode; see `load_trained`."""
-    trained = load_trained(config, source, step, hands)
-    return network_of(trained.config, trained.weights)
+    return TrainedNetwork(
+        name=file.stem,
+        config=net_config,
+        weights=weights_of(net),
+        depth_box_m=config.depth_box_m,
+        step=step,
+        confidence=confidence_of(record, step),
+    )

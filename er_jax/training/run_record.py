@@ -9,6 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from data_pipeline.datasets import dataset_versions
+from er_jax.evaluation.confidence import Confidence
 from er_jax.mano import HandModel, hand_model_identity
 from er_jax.supervision.loaders import training_datasets
 from er_jax.utils.errors import ConfigError
@@ -64,6 +65,21 @@ def validation_error_mm(record: Record) -> float | None:
     scores = [one["score"] for one in record.get("validation", [])]
     by_joints = "/MPJPE/" in (record.get("validated_by") or "")
     return min(scores) if scores and by_joints else None
+
+
+def confidence_of(record: Record, step: int | None) -> Confidence | None:
+    """The confidence that a run's joints have by the validation of a step.
+
+    Args:
+      record: of the run.
+      step: of the checkpoint; where it was not validated, or is None, the last validation counts.
+
+    Returns:
+      None where no validation says it.
+    """
+    entries = [one for one in record.get("validation") or [] if "confidence" in one]
+    chosen = [one for one in entries if one["step"] == step] or entries[-1:]
+    return Confidence.from_json(chosen[0]["confidence"]) if chosen else None
 
 
 def environment(config: ConfigDict, hands: HandModel) -> dict[str, Any]:

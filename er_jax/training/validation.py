@@ -7,6 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from er_jax.evaluation.confidence import calibrated
 from er_jax.evaluation.evaluate import HEADLINE, NETWORK, evaluate, make_evaluation_step
 from er_jax.evaluation.predictors import measurable
 from er_jax.evaluation.sample_grid import SampleGrid
@@ -40,7 +41,8 @@ class Validation:
     Attributes:
       metric: path of the error that is the score.
       scored_by: that metric and the split, which scores must share to be compared.
-      history: {"step": int, "score": float} of each validation, oldest first.
+      history: {"step": int, "score": float, "confidence": see `Confidence`} of each validation,
+        oldest first.
     """
 
     def __init__(
@@ -115,7 +117,10 @@ class Validation:
                 f"config.validation.metric={self.metric} has no sample in the validation split: "
                 "choose a metric that the split's annotations allow"
             )
-        self.history.append({"step": step, "score": score})
+        entry: dict[str, Any] = {"step": step, "score": score}
+        if (confidence := calibrated(walk.errors[NETWORK])) is not None:
+            entry["confidence"] = confidence.to_json()
+        self.history.append(entry)
         return score
 
     @property

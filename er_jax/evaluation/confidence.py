@@ -1,0 +1,142 @@
+"""How far off each joint of a network probably is, told by how spread its heatmap is.
+
+A joint's standard deviation is modelled as `scale_mm[joint] · (spread + 0.05)^slope`, with the
+heatmap's spread in cells. The slope is the regression of the logarithm of the errors within each
+joint; the scales make the mean square of every joint's error what it was. Both are of a validation
+split: errors on what a network was trained on are smaller.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from er_jax.evaluation.types import SampleErrors
+from er_jax.mano.joints import HAND21
+
+LEAST_SPREAD = 0.05  # cells
+_LEAST_MM = 1.0
+_MOST_SLOPE = 2.0  # a network that is hardly trained has spreads that are all but equal
+BINS = 10
+LEFT_OUT = (0.0, 0.1, 0.3, 0.5)
+"""Shares of the joints, the least sure ones."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Confidence:
+    """From heatmaps' spreads to standard deviations of joints about their wrist.
+
+    Attributes:
+      scale_mm: of each joint of `HAND21`, at a spread of 0.95 cells.
+      slope: 0: the spread says nothing.
+    """
+
+    scale_mm: tuple[float, ...]
+    slope: float
+
+    def sigma_mm(self, spread: Float[np.ndarray, "*n 21"]) -> Float[np.ndarray, "*n 21"]:
+        """The standard deviation of each joint's distance from the truth; of a wrist zero."""
+        return np.asarray(self.scale_mm) * (np.asarray(spread, np.float64) + LEAST_SPREAD) ** (
+            self.slope
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {"scale_mm": list(self.scale_mm), "slope": self.slope}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Self:
+        return cls(tuple(content["scale_mm"]), content["slope"])
+
+
+def calibrated(errors: SampleErrors) -> Confidence | None:
+    """The confidence by a network's errors; None where it says no spread or no joint is annotated.
+
+    Args:
+      errors: collected, of a split that the network was not trained on.
+    """
+    if errors.joint_spread is None:
+        return None
+    spread, error_mm, valid = _joints(errors)
+    if not valid.any():
+        return None
+    log_spread = np.where(valid, np.log(spread + LEAST_SPREAD), 0)
+    log_error = np.where(valid, np.log(error_mm + _LEAST_MM), 0)
+    number = np.maximum(valid.sum(0), 1)
+    log_spread, log_error = (
+        np.where(valid, x - x.sum(0) / number, 0) for x in (log_spread, log_error)
+    )
+    total = (log_spread**2).sum()
+    varies = total > 1e-9 * valid.sum()
+    slope = float((log_spread * log_error).sum() / total) if varies else 0.0
+    slope = min(max(slope, 0.0), _MOST_SLOPE)
+    squares = np.where(valid, error_mm, 0.0) ** 2
+    unscaled = np.where(valid, (spread + LEAST_SPREAD) ** (2 * slope), 0.0)
+    scale = np.sqrt(squares.sum(0) / np.maximum(unscaled.sum(0), 1e-12))
+    known = valid.any(0)
+    scale = np.where(known, scale, np.sqrt(squares.sum() / unscaled.sum()))
+    return Confidence(tuple(scale.tolist()), slope)
+
+
+class Bin(NamedTuple):
+    """Joints of like confidence: what was expected, and what came of it; root mean squares."""
+
+    expected_mm: float
+    observed_mm: float
+    joints: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Reliability:
+    """How well a confidence foretells the errors of a split.
+
+    Attributes:
+      bins: of as many joints each, the surest first.
+      kept_mm: mean error of the joints that are kept when the shares `LEFT_OUT` of them, the least
+        sure ones, are left out.
+      best_mm: the same if the order were that of the errors themselves, which no confidence beats.
+      joints: that were looked at; wrists are not.
+    """
+
+    bins: list[Bin]
+    kept_mm: list[float]
+    best_mm: list[float]
+    joints: int
+
+
+def reliability(confidence: Confidence | None, errors: SampleErrors) -> Reliability | None:
+    """The confidence beside the errors; None where there is none, or no joint is annotated."""
+    if confidence is None or errors.joint_spread is None:
+        return None
+    spread, error_mm, valid = _joints(errors)
+    valid = valid & (np.arange(len(HAND21)) > 0)
+    if not valid.any():
+        return None
+    sigma, error_mm = confidence.sigma_mm(spread)[valid], error_mm[valid]
+    order = np.argsort(sigma, kind="stable")
+    sigma, error_mm, best = sigma[order], error_mm[order], np.sort(error_mm)
+
+    def kept(values: np.ndarray) -> list[float]:
+        counts = [max(round(len(values) * (1 - share)), 1) for share in LEFT_OUT]
+        return [float(values[:count].mean()) for count in counts]
+
+    parts = np.array_split(np.arange(len(sigma)), min(BINS, len(sigma)))
+    bins = [Bin(_root_mean_square(sigma[p]), _root_mean_square(error_mm[p]), len(p)) for p in parts]
+    return Reliability(bins, kept(error_mm), kept(best), len(sigma))
+
+
+def _root_mean_square(values: np.ndarray) -> float:
+    return float(np.sqrt((values**2).mean()))
+
+
+def _joints(
+    errors: SampleErrors,
+) -> tuple[Float[np.ndarray, "N 21"], Float[np.ndarray, "N 21"], Bool[np.ndarray, "N 21"]]:
+    """Spread, wrist-aligned error and validity of the joints of every hand, the hands in a row."""
+    of_hands = (
+        errors.joint_spread,
+        errors.wrist_aligned.joint_mm,
+        errors.wrist_aligned.joint_valid,
+    )
+    spread, error_mm, valid = (np.asarray(x).reshape(-1, len(HAND21)) for x in of_hands)
+    return spread.astype(np.float64), error_mm.astype(np.float64), valid
