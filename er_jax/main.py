@@ -46,6 +46,9 @@ IMAGES = flags.DEFINE_multi_string(
     "images", [], "an image to predict, as often as wanted; or name them without a flag"
 )
 BOX = flags.DEFINE_multi_string("box", [], "x,y,w,h in pixels around both hands, one an image")
+SHOWN_HANDS = flags.DEFINE_enum(
+    "hands", "present", ["present", "both"], "with --box: those that are there, or both"
+)
 VISUALIZE = flags.DEFINE_bool(
     "visualize", False, "also draw heatmaps and attention of each prediction"
 )
@@ -123,6 +126,7 @@ def run(argv: list[str]) -> None:
                 step=STEP.value,
                 mano_dir=Path(config.mano_dir) if config.mano_dir else None,
                 boxes=[numbers("--box", box, 4) or [] for box in BOX.value] or None,
+                hands=SHOWN_HANDS.value,
                 visualize=VISUALIZE.value,
             )
         case "export" if first:

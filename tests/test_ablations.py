@@ -112,7 +112,7 @@ def test_of_one_sequence_the_table_says_that_samples_were_drawn():
 def plan(config, **changes):
     run = config.copy_and_resolve_references()
     run.epochs, run.validation.every_epochs = 1, 1
-    variants = (("full network", {}), ("without DeOcc", {"use_deocc": False}))
+    variants = (("full network", {}), ("without DeOcc", {"model.use_deocc": False}))
     return ConfigDict({"run": run, "seeds": (3, 4), "variants": variants} | changes)
 
 
@@ -140,8 +140,8 @@ def test_runs_are_planned_seed_by_seed(tiny_config, tmp_path):
     for changes in ({"seeds": (1,)}, {"seeds": (1, 1)}, {"variants": (("full", {}),)}):
         with pytest.raises(ValueError, match="give two or more, each once"):
             ablations.planned_runs(plan(tiny_config, **changes), tmp_path)
-    with pytest.raises(KeyError, match="use_deoc"):
-        changes = {"variants": (("a", {}), ("b", {"use_deoc": False}))}
+    with pytest.raises(ValueError, match=r"variants, .b.: .*use_deoc"):
+        changes = {"variants": (("a", {}), ("b", {"model.use_deoc": False}))}
         ablations.planned_runs(plan(tiny_config, **changes), tmp_path)
 
 

@@ -32,6 +32,7 @@ from er_jax.detection import (
     read_keypoints,
     write_keypoints,
 )
+from er_jax.evaluation.confidence import Confidence
 from er_jax.mano import HANDS, axis_angle_to_matrix, load_hands, mano_forward
 from er_jax.photographs.engine import OUTSIDE_FACTOR, Engine, _messages, _of_detector, _of_network
 from er_jax.photographs.photograph import (
@@ -153,7 +154,7 @@ def test_of_an_animated_picture_the_first_frame(tmp_path):
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     first = read_photograph(tmp_path / "a.gif")
     assert first.pixels[0, 0].tolist() == [255, 0, 0]
-    said = _messages(first, camera_of(first), ())
+    said = _messages(first, camera_of(first), (), absent=False)
     assert said == ("the first of 2 images in the file, the others not", "no hand was found")
 
 
@@ -364,6 +365,90 @@ def test_a_box_needs_a_network(result):
     for one in (picture, "a.jpg"):
         with pytest.raises(ConfigError, match="takes a list of pictures"):
             engine.many(one)
+
+
+class SaidByNetwork:
+    """A network that sees two drawn hands, and says how likely each is there."""
+
+    def __init__(self, truth: Truth, presence: tuple[float, float] | None):
+        wrists = truth.joints[0, :, :1]
+        logit = None if presence is None else np.log(np.array(presence) / (1 - np.array(presence)))
+        prediction = SimpleNamespace(
+            joints=truth.joints[0] - wrists,
+            pose=np.zeros((2, 48)),
+            betas=np.zeros((2, 10)),
+            rel_trans=(wrists[1] - wrists[0])[0],
+            joint_spread=np.arange(42.0).reshape(2, 21),
+        )
+        self._said = SimpleNamespace(
+            prediction=prediction,
+            keypoints_px=truth.keypoints[0],
+            presence=None if logit is None else 1 / (1 + np.exp(-logit)),
+        )
+
+    def many(self, images, boxes):
+        return [self._said] * len(images)
+
+
+@pytest.mark.parametrize(
+    ("presence", "shown", "sides"),
+    [
+        (None, "present", ["right", "left"]),
+        ((0.9, 0.8), "present", ["right", "left"]),
+        ((0.9, 0.1), "present", ["right"]),
+        ((0.2, 0.7), "present", ["left"]),
+        ((0.2, 0.3), "present", []),
+        ((0.2, 0.7), "both", ["right", "left"]),
+        ((0.2, 0.3), "both", ["right", "left"]),
+    ],
+)
+def test_hands_that_the_network_says_are_absent_are_shown_only_on_request(
+    truth, presence, shown, sides, tmp_path
+):
+    network = SaidByNetwork(truth, presence)
+    engine = Engine(load_hands(), detector=None, network=network, hands_shown=shown)
+    picture = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
+    found = engine(picture, box=(0, 0, *SIZE), focal_px=tuple(FOCAL))
+    assert [hand.side for hand in found.hands] == sides
+    for hand in found.hands:
+        probability = None if presence is None else presence[HANDS.index(hand.side)]
+        assert hand.score == pytest.approx(probability)
+        assert hand.present == (probability is None or probability > 0.5)
+        said = f"{hand.side} hand: the network says that it is not there"
+        assert any(said in message for message in found.messages) != hand.present
+    assert any("sees no hand in the box" in message for message in found.messages) == (not sides)
+    files = {file.name for file in found.save(tmp_path, "a")}
+    assert {side for side in HANDS if f"a_hands_{side}.obj" in files} == {*sides}
+
+
+def test_a_picture_whose_box_is_empty_leaves_the_others_as_they_are(truth):
+    nobody, somebody = (SaidByNetwork(truth, (p, p))._said for p in (0.1, 0.9))
+    network = SimpleNamespace(many=lambda images, boxes: [nobody, somebody])
+    engine = Engine(load_hands(), detector=None, network=network)
+    picture = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
+    first, second = engine.many([picture, picture], [(0, 0, *SIZE)] * 2)
+    assert (len(first.hands), len(second.hands)) == (0, 2)
+    assert "no hand was found" in first.messages
+    assert not any("no hand" in message for message in second.messages)
+
+
+def test_a_networks_hand_is_as_sure_as_its_heatmaps(truth):
+    """Not as sure as a fit that was told to leave it as it is."""
+    picture = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
+    network, box = SaidByNetwork(truth, (0.9, 0.9)), (0, 0, *SIZE)
+    confidence = Confidence(tuple(range(21)), 1.0)
+    engine = Engine(load_hands(), detector=None, network=network, confidence=confidence)
+    for side, hand in enumerate(engine(picture, box=box).hands):
+        spread = np.arange(21 * side, 21 * side + 21)
+        np.testing.assert_allclose(hand.joint_sigma_m, np.arange(21) * (spread + 0.05) / 1000)
+    plain = Engine(load_hands(), detector=None, network=network, network_error_m=0.03)
+    for hand in plain(picture, box=box).hands:
+        np.testing.assert_allclose(hand.joint_sigma_m, 0.03)
+
+
+def test_hands_are_shown_in_one_of_two_ways():
+    with pytest.raises(ConfigError, match="choose present or both"):
+        Engine(load_hands(), detector=None, hands_shown="all")
 
 
 # The commands

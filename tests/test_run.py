@@ -43,6 +43,7 @@ from er_jax.inference.reconstructor import Reconstructor
 from er_jax.mano import load_hands
 from er_jax.mano.stand_in import stand_in_arrays
 from er_jax.models import ERConfig
+from er_jax.models.functional import network_of
 from er_jax.models.weights.import_export import WeightError
 from er_jax.photographs.load import load
 from er_jax.photographs.photograph import read_photograph
@@ -50,7 +51,7 @@ from er_jax.report.sample_images import IMAGES_EACH
 from er_jax.supervision.loaders import Split
 from er_jax.training.checkpoints import Checkpoints
 from er_jax.training.initial_weights import with_initial_weights
-from er_jax.training.load import load_network, load_trained, recorded_run
+from er_jax.training.load import load_trained, recorded_run
 from er_jax.training.loop import train
 from er_jax.training.metric_log import read_metric_log
 from er_jax.training.monitor import Monitor
@@ -75,6 +76,11 @@ def run(tmp_path_factory, data_dir):
     assert outcome.speed.steps >= outcome.step - 3
     assert [step for step, _ in outcome.scores] == [outcome.step // 2, outcome.step]
     return config, workdir
+
+
+def network_at(config, workdir):
+    trained = load_trained(config, workdir, None, load_hands(config.mano_dir))
+    return network_of(trained.config, trained.weights)
 
 
 def training_lines(workdir: Path) -> list[dict]:
@@ -277,11 +283,11 @@ def test_a_box_gives_the_networks_hands_where_it_sees_them(run, raw_dir, tmp_pat
     _, workdir = run
     image = sorted((raw_dir / "images/test").rglob("*.jpg"))[0]
     box = [150.0, 50.0, 200.0, 220.0]
-    run_photographs([image], tmp_path, weights=workdir, boxes=[box], visualize=True)
+    run_photographs([image], tmp_path, weights=workdir, boxes=[box], hands="both", visualize=True)
     content = json.loads((tmp_path / f"{image.stem}_hands.json").read_text())["persons"][0]
     hands = load_hands(None)
     config = ConfigDict(recorded_run(workdir)["config"])
-    pipeline = Pipeline(load_network(config, workdir, None, hands), hands)
+    pipeline = Pipeline(network_at(config, workdir), hands)
     said = pipeline(read_photograph(image).pixels, box).prediction
     for side, name in enumerate(("right", "left")):
         found = np.array(content[name]["joints_m"])
@@ -345,7 +351,7 @@ def exported(run, tmp_path_factory):
 
 def test_an_exported_network_is_the_checkpoints(run, exported):
     config, workdir = run
-    net = load_network(config, workdir, None)
+    net = network_at(config, workdir)
     images = np.random.default_rng(0).uniform(size=(2, 64, 64, 3)).astype(np.float32)
     program = jax.export.deserialize(bytearray((exported / "er.stablehlo").read_bytes()))
     expected = Reconstructor(net, load_hands(None), batch_sizes=(2,))(images)

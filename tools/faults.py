@@ -339,8 +339,8 @@ FAULTS: list[Fault] = [
         "er_jax/models/heatmaps.py",
         _Change(
             "rows for columns",
-            "jnp.stack([x, y, z]",
-            "jnp.stack([y, x, z]",
+            "((-3, -1), (-2, -1), (-3, -2))",
+            "((-2, -1), (-3, -1), (-3, -2))",
             "test_models_modules.py::test_soft_argmax",
         ),
         _Change(
@@ -872,6 +872,92 @@ FAULTS: list[Fault] = [
             "((scale - 1) / 2)",
             "(scale - 1)",
             "test_detection.py",
+        ),
+    ),
+    *_faults(
+        "place and presence",
+        "er_jax/models/place.py",
+        _Change(
+            "the left hand at the right one's depth",
+            "along = apart * jnp.array([0.0, 0.0, 1.0])",
+            "along = apart * 0",
+            "test_place.py",
+        ),
+        _Change(
+            "absent hands have a say",
+            "weights = jnp.broadcast_to(has_say[..., None], prediction.joint_img.shape[:-1])",
+            "weights = jnp.ones(prediction.joint_img.shape[:-1])",
+            "test_place.py",
+        ),
+        _Change(
+            "a hand as flat as its picture",
+            "flat = points[..., :2] - rays * points[..., 2:]",
+            "flat = points[..., :2]",
+            "test_place.py",
+        ),
+    ),
+    *_faults(
+        "place and presence",
+        "er_jax/supervision/targets.py",
+        _Change(
+            "rays of a mirrored picture",
+            "before = jnp.where(flip[:, None], last, 0.0)",
+            "before = 0 * last",
+            "test_place.py test_reference.py::test_golden_targets",
+        ),
+        _Change(
+            "presence without the mirror",
+            "hand_present=_swap_if(flip, ",
+            "hand_present=_swap_if(flip & False, ",
+            "test_reference.py::test_golden_targets",
+        ),
+    ),
+    *_faults(
+        "place and presence",
+        "er_jax/supervision/losses.py",
+        _Change(
+            "hand types that are not sure are learnt",
+            "jnp.where(targets.hand_present_valid[:, None], entropy, 0.0)",
+            "entropy",
+            "test_reference.py::test_golden_losses",
+        ),
+        _Change(
+            "depth that is far off is learnt from",
+            "jnp.minimum(jnp.abs(found - true), FAR_OFF)",
+            "jnp.abs(found - true)",
+            "test_reference.py::test_losses",
+        ),
+    ),
+    *_faults(
+        "place and presence",
+        "er_jax/evaluation/confidence.py",
+        _Change(
+            "joints that are not annotated are calibrated on",
+            "squares = np.where(valid, error_mm, 0.0) ** 2",
+            "squares = error_mm**2",
+            "test_confidence.py",
+        ),
+        _Change(
+            "the least sure joints are kept",
+            'order = np.argsort(sigma, kind="stable")',
+            'order = np.argsort(-sigma, kind="stable")',
+            "test_confidence.py",
+        ),
+    ),
+    *_faults(
+        "place and presence",
+        "er_jax/photographs/engine.py",
+        _Change(
+            "a hand is shown by the other one's presence",
+            "self.presence[side] > PRESENT",
+            "self.presence[1 - side] > PRESENT",
+            "test_photographs.py",
+        ),
+        _Change(
+            "a network's hand is as sure as the fit that kept it",
+            'if source == "network" and found.network is not None:',
+            "if False:",
+            "test_photographs.py",
         ),
     ),
 ]

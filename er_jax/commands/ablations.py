@@ -69,7 +69,8 @@ def planned_runs(config: ConfigDict, workdir: Path) -> list[list[Run]]:
       workdir: that the runs' folders are made in.
 
     Raises:
-      ConfigError: fewer than two seeds or variants, or the same one twice.
+      ConfigError: fewer than two seeds or variants, or the same one twice, or one of a field that
+        there is not.
     """
     seeds, variants = list(config.seeds), [name for name, _ in config.variants]
     for field, values in (("seeds", seeds), ("variants", [file_name(name) for name in variants])):
@@ -83,7 +84,10 @@ def planned_runs(config: ConfigDict, workdir: Path) -> list[list[Run]]:
 
 def _run(config: ConfigDict, workdir: Path, variant: str, fields: dict[str, Any], seed: int) -> Run:
     own = config.run.copy_and_resolve_references()
-    own.model.update(fields)
+    try:
+        own.update_from_flattened_dict(fields)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"config.variants, {variant!r}: {error}") from None
     own.seed = seed
     return Run(variant, seed, own, workdir / "runs" / file_name(variant) / f"seed-{seed}")
 

@@ -21,6 +21,7 @@ from er_jax.commands.exit_codes import exit_with_message
 from er_jax.commands.logs import log_to
 from er_jax.detection import DetectedHand, FileDetections
 from er_jax.inference.boxes import Box, square_box
+from er_jax.photographs.engine import HANDS_SHOWN
 from er_jax.photographs.load import load
 from er_jax.photographs.photograph import Photograph, read_photograph
 from er_jax.photographs.result import Reconstruction
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             detector_dir=options.detector_dir,
             boxes=[numbers("--box", text, 4) or [] for text in options.box] or None,
             detections=options.detections,
+            hands=options.hands,
             visualize=options.visualize,
             **camera(options),
         )
@@ -105,6 +107,7 @@ def run_photographs(
     detections: Path | None = None,
     focal_px: tuple[float, float] | None = None,
     principal_point_px: tuple[float, float] | None = None,
+    hands: str = "present",
     visualize: bool = False,
 ) -> None:
     """Reconstructs the hands in pictures, writes what `Reconstruction.save` does, prints a table.
@@ -120,6 +123,7 @@ def run_photographs(
       detections: a file of hands found before; None: hands are detected.
       focal_px: see `Engine.many`, as `principal_point_px`.
       principal_point_px: x, y.
+      hands: see `er_jax.load`.
       visualize: also write `_attention.png` of what the network saw, see `draw_attention_maps`.
 
     Raises:
@@ -135,6 +139,7 @@ def run_photographs(
         detect=given is None and boxes is None,
         detector_dir=detector_dir,
         step=step,
+        hands=hands,
         visualize=visualize,
     )
     output.mkdir(parents=True, exist_ok=True)
@@ -344,5 +349,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--detections", type=Path, help="hands found before: a file of er_jax keypoints 1")
     detector = "folder of the detector's two networks, where nothing can be fetched"
     add("--detector_dir", type=Path, help=detector)
+    hands = "with --box: the hands that the network says are there (present), or both"
+    add("--hands", choices=HANDS_SHOWN, default="present", help=hands)
     add("--visualize", action="store_true", help="also draw the network's heatmaps and attention")
     return parser

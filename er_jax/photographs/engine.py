@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 from data_pipeline.boxes import joint_boxes
 from er_jax.detection import DetectedHand, Detector, pair_people
 from er_jax.detection import Person as DetectedPerson
+from er_jax.evaluation.confidence import Confidence
 from er_jax.fitting.fitter import (
     FittedHand,
     Fitter,
@@ -42,6 +43,8 @@ LEAST_SIGMA_PX = 0.7
 DETECTED_JOINT_SIGMA_M = 0.025
 NETWORK_ERROR_M = 0.02
 """Of a network's joints, where its validation does not tell."""
+PRESENT = 0.5
+HANDS_SHOWN = ("present", "both")
 # Per metre of the network's error.
 KEYPOINT_SIGMA_PER_M = 15.0
 ANGLE_SIGMA_PER_M = 20.0
@@ -59,13 +62,23 @@ class _Found:
 
     picture: int
     detected: DetectedPerson | None
-    network: "TwoHands | None"
+    network: "TwoHands | None" = None
+    hands: str = "present"
+
+    @property
+    def presence(self) -> tuple[float, ...] | None:
+        """Of each hand by the network; None where it does not say it."""
+        said = None if self.network is None else self.network.presence
+        return None if said is None else tuple(said.tolist())
 
     @property
     def sides(self) -> tuple[int, ...]:
-        if self.detected is None:
-            return (0, 1)
-        return tuple(HANDS.index(hand.side) for hand in self.detected.hands)
+        if self.detected is not None:
+            return tuple(HANDS.index(hand.side) for hand in self.detected.hands)
+        return tuple(side for side in (0, 1) if self.hands == "both" or self.is_present(side))
+
+    def is_present(self, side: int) -> bool:
+        return self.hand(side) is not None or self.presence is None or self.presence[side] > PRESENT
 
     def hand(self, side: int) -> DetectedHand | None:
         return None if self.detected is None else getattr(self.detected, HANDS[side])
@@ -81,6 +94,12 @@ class Engine:
         follows the detector's keypoints alone.
       fit_keypoints: False: the hands are the network's, put where it sees them.
       network_error_m: standard deviation of the network's joints, metres: how much it is believed.
+      confidence: of the network's joints, by its heatmaps; None: all are off by the same.
+      hands_shown: of a picture with a box: "present", those that the network says are there, or
+        "both".
+
+    Raises:
+      ConfigError: `hands_shown` is neither.
     """
 
     def __init__(
@@ -91,7 +110,11 @@ class Engine:
         network: "Pipeline | None" = None,
         fit_keypoints: bool = True,
         network_error_m: float = NETWORK_ERROR_M,
+        confidence: Confidence | None = None,
+        hands_shown: str = "present",
     ):
+        if hands_shown not in HANDS_SHOWN:
+            raise ConfigError(f"hands={hands_shown!r}: choose present or both")
         self._hands = hands
         self._faces = np.asarray(hands.faces)
         self._detector = detector
@@ -99,6 +122,8 @@ class Engine:
         self._fitter = Fitter(hands)
         self._fit_keypoints = fit_keypoints
         self._network_error_m = network_error_m
+        self._confidence = confidence
+        self._hands_shown = hands_shown
 
     def __call__(
         self, picture: Picture | Photograph, box: Box | None = None, **options: Any
@@ -139,6 +164,8 @@ class Engine:
         cameras = [camera_of(one, focal_px, principal_point_px) for one in photographs]
         found, squares = self._persons(photographs, boxes, detections)
         found = self._with_network(photographs, found, squares)
+        absent = {one.picture for one in found if not one.sides}
+        found = [one for one in found if one.sides]
         evidence = [self._evidence(one, photographs, cameras) for one in found]
         fitted = self._fitter(evidence)
         seconds = (time.monotonic() - started) / max(len(photographs), 1)
@@ -156,7 +183,7 @@ class Engine:
                     camera=camera,
                     persons=persons,
                     faces=self._faces,
-                    messages=_messages(photograph, camera, persons),
+                    messages=_messages(photograph, camera, persons, index in absent),
                     hand_model=self._hands.source,
                     seconds=seconds,
                 )
@@ -179,7 +206,7 @@ class Engine:
                     f"{len(boxes)} boxes for {len(photographs)} pictures: one each, in their order"
                 )
             for index, (photograph, box) in enumerate(zip(photographs, boxes, strict=True)):
-                found.append(_Found(index, None, None))
+                found.append(_Found(index, None, hands=self._hands_shown))
                 squares.append(_inside(square_box(box), box, photograph))
             return found, squares
         if detections is None:
@@ -188,7 +215,7 @@ class Engine:
             detections = [self._detector(photograph.pixels) for photograph in photographs]
         for index, (photograph, hands) in enumerate(zip(photographs, detections, strict=True)):
             for person in pair_people(hands):
-                found.append(_Found(index, person, None))
+                found.append(_Found(index, person))
                 squares.append(_square_around(person, photograph))
         return found, squares
 
@@ -240,6 +267,11 @@ class Engine:
             betas_sigma=share * NETWORK_BETAS_SIGMA,
         )
 
+    def _network_sigma_m(self, found: "TwoHands", side: int) -> Float[np.ndarray, "21"]:
+        if self._confidence is None:
+            return np.full(21, self._network_error_m)
+        return self._confidence.sigma_mm(np.asarray(found.prediction.joint_spread[side])) / 1000
+
     def _person(
         self, found: _Found, fitted: tuple[FittedHand, ...], camera: PhotographCamera
     ) -> Person:
@@ -249,6 +281,7 @@ class Engine:
     def _hand(self, found: _Found, fitted: FittedHand, camera: PhotographCamera) -> Hand:
         side = HANDS.index(fitted.side)
         detected = found.hand(side)
+        presence = None if found.presence is None else found.presence[side]
         keypoints = camera.projection.project(fitted.joints)
         if detected is None:
             low, high = keypoints.min(0), keypoints.max(0)
@@ -264,15 +297,19 @@ class Engine:
             if found.network
             else "fit"
         )
+        sigma_m = fitted.joint_sigma_m
+        if source == "network" and found.network is not None:
+            # The fit left the network's hand as it is and knows nothing better.
+            sigma_m = self._network_sigma_m(found.network, side)
         return Hand(
             side=fitted.side,
-            present=True,
+            present=found.is_present(side),
             source=source,
-            score=None if detected is None else float(detected.score),
+            score=presence if detected is None else float(detected.score),
             side_probability=None if detected is None else float(detected.side_probability),
             vertices=fitted.vertices,
             joints=fitted.joints,
-            joint_sigma_m=fitted.joint_sigma_m,
+            joint_sigma_m=sigma_m,
             depth_sigma_m=fitted.place_sigma_m,
             keypoints_px=keypoints,
             detected_px=None if detected is None else np.asarray(detected.keypoints_px),
@@ -338,13 +375,15 @@ def _inside(
 
 
 def _messages(
-    photograph: Photograph, camera: PhotographCamera, persons: Sequence[Person]
+    photograph: Photograph, camera: PhotographCamera, persons: Sequence[Person], absent: bool
 ) -> tuple[str, ...]:
     """What a user should know before the result is trusted."""
     said = []
     if photograph.images_in_file > 1:
         said.append(f"the first of {photograph.images_in_file} images in the file, the others not")
     hands = [(number, hand) for number, one in enumerate(persons, 1) for hand in one.hands]
+    if absent:
+        said.append("the network sees no hand in the box; --hands=both shows its guess")
     if not hands:
         return (*said, "no hand was found")
     if camera.focal_source == "assumed":
@@ -357,6 +396,8 @@ def _messages(
         longer = float(hand.box_px[2:].max())
         if longer < SMALL_HAND_PX:
             said.append(f"{name}: {longer:.0f} px large, too small to be trusted")
+        if not hand.present:
+            said.append(f"{name}: the network says that it is not there")
         if not hand.explained:
             said.append(
                 f"{name}: no hand can lie as its keypoints say ({hand.reprojection:.0%} of its "

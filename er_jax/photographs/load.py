@@ -26,6 +26,7 @@ def load(
     detector_dir: Path | str | None = None,
     fit_keypoints: bool = True,
     step: int | None = None,
+    hands: str = "present",
     visualize: bool = False,
 ) -> Engine:
     """An engine for many pictures: `engine(picture)`, `engine.many(pictures)`.
@@ -40,6 +41,7 @@ def load(
         at first use.
       fit_keypoints: False: the hands are the network's, at the places that the detector finds.
       step: of the run's checkpoint; None: the best.
+      hands: of pictures with a box: "present", those that the network says are there, or "both".
       visualize: keep what `draw_attention_maps` shows of the network.
 
     Raises:
@@ -47,31 +49,37 @@ def load(
         do.
     """
     keep_compiled_programs(cache_dir() / "compiled")
-    hands = load_hands(mano_dir)
-    network, error_m = None, NETWORK_ERROR_M
+    models = load_hands(mano_dir)
+    network, error_m, confidence = None, NETWORK_ERROR_M, None
     if weights is not None:
         # Flax and the networks: a third of the time that it takes to import this module.
         from er_jax.inference.attention_maps import outputs_to_visualize
         from er_jax.inference.pipeline import Pipeline
         from er_jax.models import ERConfig
-        from er_jax.training.load import load_network, recorded_run
+        from er_jax.models.functional import network_of
+        from er_jax.training.load import load_trained, recorded_run
         from er_jax.training.run_record import validation_error_mm
 
         source = Path(weights)
         record = recorded_run(source, step)
         config = ConfigDict(record["config"])
         collect = outputs_to_visualize(ERConfig.from_dict(config.model)) if visualize else ()
-        network = Pipeline(load_network(config, source, step, hands), hands, collect=collect)
+        trained = load_trained(config, source, step, models)
+        net = network_of(trained.config, trained.weights)
+        network = Pipeline(net, models, collect=collect)
+        confidence = trained.confidence
         if (error_mm := validation_error_mm(record)) is not None:
             error_m = error_mm / 1000
     if detector is None and detect:
         detector = MediaPipeHands(None if detector_dir is None else Path(detector_dir))
     return Engine(
-        hands,
+        models,
         detector=detector,
         network=network,
         fit_keypoints=fit_keypoints,
         network_error_m=error_m,
+        confidence=confidence,
+        hands_shown=hands,
     )
 
 

@@ -36,13 +36,16 @@ class Hand:
 
     Attributes:
       side: "right" or "left": the person's own.
-      present: whether the hand is there; False only of a network's hand that nobody saw.
+      present: whether the hand is there; False only where both hands were asked for, and the
+        network says that this one is not there.
       source: "fit" (keypoints), "network", or "both".
-      score: how sure it is that a hand is there, 0 to 1; None where a box was given.
+      score: how sure it is that a hand is there, 0 to 1: the detector's, or where a box was given
+        the network's; None where that does not say it.
       side_probability: of the side, 0 to 1; None where a box was given.
       vertices: of the mesh.
       joints: in the order `er_jax.mano.HAND21`.
-      joint_sigma_m: standard deviation of each joint's place relative to the wrist.
+      joint_sigma_m: standard deviation of each joint's place relative to the wrist: by the fit, or
+        of a network's hand by its heatmaps.
       depth_sigma_m: standard deviation of the wrist's place, nearly all of it depth.
       keypoints_px: the joints as seen in the picture.
       detected_px: the detector's keypoints; None where a box was given.
