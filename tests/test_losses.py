@@ -87,7 +87,7 @@ def random_pair(rng, batch=3):
         betas=rng.normal(size=(batch, 2, 10)),
         joints=rng.normal(size=(batch, 2, 21, 3)),
         joint_proj=rng.normal(size=(batch, 2, 21, 2)),
-        presence_logit=rng.normal(size=(batch, 2)),
+        presence_logit=rng.normal(size=(batch, 2)).astype(np.float32),
     )
     return prediction, Targets(**values)
 

@@ -222,6 +222,19 @@ def test_gradients_reach_every_parameter(image, hands):
         assert jnp.abs(gradient).max() > 0, name
 
 
+def test_presence_is_learnt_without_moving_anything_else(hands, image):
+    net = net_of()
+    graphdef, params, rest = nnx.split(net, nnx.Param, ...)
+
+    @jax.jit
+    @jax.grad
+    def gradients(params):
+        return nnx.merge(graphdef, params, rest, copy=True)(image, hands).presence_logit.sum()
+
+    for path, gradient in nnx.to_flat_state(gradients(params)):
+        assert (jnp.abs(gradient[...]).max() > 0) == (path[0] == "presence"), path
+
+
 @pytest.mark.slow
 def test_rematerialisation_changes_no_gradient(image, hands):
     kept, again = (

@@ -946,6 +946,16 @@ FAULTS: list[Fault] = [
     ),
     *_faults(
         "place and presence",
+        "er_jax/models/er.py",
+        _Change(
+            "presence moves the features",
+            "self.presence(jax.lax.stop_gradient(pooled))",
+            "self.presence(pooled)",
+            "test_models.py::test_presence_is_learnt_without_moving_anything_else",
+        ),
+    ),
+    *_faults(
+        "place and presence",
         "er_jax/photographs/engine.py",
         _Change(
             "a hand is shown by the other one's presence",
