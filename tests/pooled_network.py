@@ -22,6 +22,8 @@ class Pooled(nnx.Module):
         "vertices": (2, 778, 3),
         "joints": (2, 21, 3),
         "joint_proj": (2, 21, 2),
+        "joint_spread": (2, 21),
+        "presence_logit": (2,),
     }
 
     def __init__(self, config, *, rngs):

@@ -159,11 +159,13 @@ def test_its_samples_train_by_their_meshes_alone(hic_raw, tmp_path):
     shapes = {"rel_trans": (3,), "pose": (2, 48), "betas": (2, 10), "joints": (2, 21, 3)}
     shapes |= {"joint_img": (2, 21, 3), "joint_proj": (2, 21, 2)}
     predicted = {name: jnp.full((2, *shape), 50.0) for name, shape in shapes.items()}
-    terms = losses(SimpleNamespace(**predicted), targets)
+    terms = losses(SimpleNamespace(**predicted, presence_logit=None), targets)
     assert all(np.isfinite(term) for term in terms.values())
     assert terms["mano_pose"] == terms["mano_shape"] == 0
     assert min(terms[name] for name in ("joint_cam", "mano_joint_cam", "joint_proj")) > 0
-    slopes = jax.grad(lambda p: sum(losses(SimpleNamespace(**p), targets).values()))(predicted)
+    slopes = jax.grad(
+        lambda p: sum(losses(SimpleNamespace(**p, presence_logit=None), targets).values())
+    )(predicted)
     given = np.asarray(targets.mano_hand_valid)
     assert given.sum() == 3
     np.testing.assert_array_equal(np.abs(slopes["joints"]).sum(axis=(2, 3)) > 0, given)

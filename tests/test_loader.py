@@ -86,6 +86,7 @@ def test_a_batch_holds_numbers_of_three_types(built):
         "sample_mask": ((), "bool"),
         "annotation_id": ((), "int32"),
         "hand_type": ((), "int32"),
+        "hand_type_valid": ((), "bool"),
         "image_size_px": ((2,), "int32"),
         "camera_rotation": ((3, 3), "float32"),
         "camera_translation_mm": ((3,), "float32"),
