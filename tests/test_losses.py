@@ -1,5 +1,6 @@
 """Loss terms against the reference's numbers, and the laws of their masks."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import jax
@@ -110,6 +111,21 @@ def test_a_term_is_the_mean_over_all_elements_masked_ones_as_zero():
         10 * difference.sum() / (3 * 2 * 21 * 3),
         rtol=1e-6,
     )
+
+
+def test_the_depth_moves_the_heatmaps_alone():
+    prediction, targets = random_pair(np.random.default_rng(3))
+    targets = dataclasses.replace(targets, wrist_cam=np.abs(targets.wrist_cam) + 0.5)
+
+    def depth(values):
+        return losses(SimpleNamespace(**values), targets, {**LOSS_WEIGHTS, "depth": 1.0})["depth"]
+
+    values = vars(prediction) | {
+        "joint_img": 0.1 * prediction.joints + [0, 0, 0],  # so that a hand is as far as it looks
+    }
+    gradients = jax.grad(depth)(jax.tree.map(jnp.asarray, values))
+    for name, gradient in gradients.items():
+        assert (np.abs(gradient).max() > 0) == (name == "joint_img"), name
 
 
 def test_weights_must_name_every_term():

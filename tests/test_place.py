@@ -1,7 +1,5 @@
 """The place of hands in the camera's metres: exact for exact input, and least squares else."""
 
-from types import SimpleNamespace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,10 +49,9 @@ def test_the_truth_of_a_dataset_lies_where_it_was_annotated(data_dir):
     ]
     truth = compiled_targets(load_hands(None), stack_samples(samples))
     known = truth.joint_valid.all(-1)  # of half a hand the joints that are missing say nothing
-    prediction = SimpleNamespace(
-        joint_img=truth.joint_img, joints=truth.joint_cam, rel_trans=truth.rel_trans
+    found = place_hands(
+        truth.joint_cam, truth.rel_trans, truth.joint_img, truth.cells_to_rays, known
     )
-    found = place_hands(prediction, truth.cells_to_rays, known)
     assert known.all(-1).sum() > 5
     assert (known.any(-1) & ~known.all(-1)).sum() > 2
     np.testing.assert_allclose(found[known], truth.wrist_cam[known], atol=2e-4)
@@ -73,12 +70,13 @@ def test_hands_are_apart_by_the_relative_translation_whatever_is_seen():
 def test_a_hand_that_is_not_there_has_no_say(there):
     places, joints, rays = seen(np.random.default_rng(2))
     joints[1 - there], rays[1 - there] = 7.0, -3.0
-    prediction = SimpleNamespace(
-        joints=jnp.asarray(joints),
-        joint_img=jnp.concatenate([rays, np.zeros((2, 21, 1))], -1),
-        rel_trans=jnp.asarray(places[1] - places[0]),
+    found = place_hands(
+        jnp.asarray(joints),
+        jnp.asarray(places[1] - places[0]),
+        jnp.concatenate([rays, np.zeros((2, 21, 1))], -1),
+        jnp.eye(2, 3),
+        jnp.arange(2) == there,
     )
-    found = place_hands(prediction, jnp.eye(2, 3), jnp.arange(2) == there)
     np.testing.assert_allclose(found, places, atol=1e-12)
 
 

@@ -135,7 +135,9 @@ def reconstruction_of(
         prediction.vertices,
         prediction.joints,
         prediction.rel_trans,
-        wrists=place_hands(prediction, cells_to_rays, present),
+        wrists=place_hands(
+            prediction.joints, prediction.rel_trans, prediction.joint_img, cells_to_rays, present
+        ),
         presence=presence,
         joint_spread=prediction.joint_spread,
     )

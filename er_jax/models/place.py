@@ -9,8 +9,6 @@ import jax.numpy as jnp
 from jax.lax import Precision
 from jaxtyping import Array, Bool, Float
 
-from er_jax.models.er import Prediction
-
 NEAREST_DEPTH_M = 0.05
 
 
@@ -79,21 +77,25 @@ def rays_of_cells(
 
 
 def place_hands(
-    prediction: Prediction,
+    joints: Float[Array, "*batch 2 21 3"],
+    rel_trans: Float[Array, "*batch 3"],
+    joint_img: Float[Array, "*batch 2 21 3"],
     cells_to_rays: Float[Array, "*batch 2 3"],
     present: Bool[Array, "*batch 2"],
 ) -> Float[Array, "*batch 2 3"]:
-    """Both wrists of each prediction in the camera's axes, metres; see `place_pair`.
+    """Both wrists in the camera's axes, metres, from a network's prediction; see `place_pair`.
 
     Args:
-      prediction: of the network.
+      joints: of `Prediction`, as `rel_trans` and `joint_img`.
+      rel_trans: left wrist minus right wrist, metres.
+      joint_img: where the heatmaps see the joints, cells.
       cells_to_rays: see `rays_of_cells`.
       present: which hands have a say; where there is none, both have.
     """
     has_say = present | ~present.any(-1, keepdims=True)
-    weights = jnp.broadcast_to(has_say[..., None], prediction.joint_img.shape[:-1])
-    rays = rays_of_cells(prediction.joint_img[..., :2], cells_to_rays)
-    return place_pair(prediction.joints, prediction.rel_trans, rays, weights.astype(rays.dtype))
+    weights = jnp.broadcast_to(has_say[..., None], joint_img.shape[:-1])
+    rays = rays_of_cells(joint_img[..., :2], cells_to_rays)
+    return place_pair(joints, rel_trans, rays, weights.astype(rays.dtype))
 
 
 def _mean(values: Float[Array, "*batch N d"], weights: Float[Array, "*batch N"]) -> Array:
