@@ -32,7 +32,7 @@ from er_jax.detection import (
     read_keypoints,
     write_keypoints,
 )
-from er_jax.evaluation.confidence import Confidence
+from er_jax.evaluation.calibration import Calibration
 from er_jax.mano import HANDS, axis_angle_to_matrix, load_hands, mano_forward
 from er_jax.photographs.engine import OUTSIDE_FACTOR, Engine, _messages, _of_detector, _of_network
 from er_jax.photographs.photograph import (
@@ -436,7 +436,7 @@ def test_a_networks_hand_is_as_sure_as_its_heatmaps(truth):
     """Not as sure as a fit that was told to leave it as it is."""
     picture = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
     network, box = SaidByNetwork(truth, (0.9, 0.9)), (0, 0, *SIZE)
-    confidence = Confidence(tuple(range(21)), 1.0)
+    confidence = Calibration(tuple(range(21)), 1.0)
     engine = Engine(load_hands(), detector=None, network=network, confidence=confidence)
     for side, hand in enumerate(engine(picture, box=box).hands):
         spread = np.arange(21 * side, 21 * side + 21)

@@ -57,6 +57,18 @@ def test_the_truth_of_a_dataset_lies_where_it_was_annotated(data_dir):
     np.testing.assert_allclose(found[known], truth.wrist_cam[known], atol=2e-4)
 
 
+def test_hands_that_look_smaller_than_they_are_lie_where_they_are():
+    """Heatmaps whose joints are drawn together by a share that is known."""
+    places, joints, rays = seen(np.random.default_rng(7))
+    middle = rays.mean(1, keepdims=True)
+    together = np.concatenate([middle + 0.8 * (rays - middle), np.zeros((2, 21, 1))], -1)
+    arguments = joints, places[1] - places[0], together, np.eye(2, 3), np.ones(2, bool)
+    found = place_hands(*map(jnp.asarray, arguments), depth_scale=0.8)
+    np.testing.assert_allclose(found, places, atol=1e-12)
+    farther = place_hands(*map(jnp.asarray, arguments))
+    assert (farther[:, 2] > 1.1 * places[:, 2]).all()
+
+
 def test_hands_are_apart_by_the_relative_translation_whatever_is_seen():
     rng = np.random.default_rng(1)
     joints, rays, rel_trans = (

@@ -18,7 +18,7 @@ from data_pipeline.annotated_split import AnnotatedSplit, Labels
 from er_jax.commands.compare import report_on
 from er_jax.evaluation.bootstrap import COMPARED, compare, metric_sums
 from er_jax.evaluation.breakdowns import breakdowns
-from er_jax.evaluation.confidence import calibrated, reliability
+from er_jax.evaluation.calibration import calibrated, reliability
 from er_jax.evaluation.predictions_file import write_predictions
 from er_jax.evaluation.results import evaluated, load_errors, paired, save_errors
 from er_jax.evaluation.summary import select, summarize

@@ -936,18 +936,24 @@ FAULTS: list[Fault] = [
     ),
     *_faults(
         "place and presence",
-        "er_jax/evaluation/confidence.py",
+        "er_jax/evaluation/calibration.py",
         _Change(
             "joints that are not annotated are calibrated on",
             "squares = np.where(valid, error_mm, 0.0) ** 2",
             "squares = error_mm**2",
-            "test_confidence.py",
+            "test_calibration.py",
+        ),
+        _Change(
+            "depths are scaled the other way",
+            "return float(1 / np.median(ratio))",
+            "return float(np.median(ratio))",
+            "test_calibration.py",
         ),
         _Change(
             "the least sure joints are kept",
             'order = np.argsort(sigma, kind="stable")',
             'order = np.argsort(-sigma, kind="stable")',
-            "test_confidence.py",
+            "test_calibration.py",
         ),
     ),
     *_faults(

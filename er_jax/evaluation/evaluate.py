@@ -82,7 +82,7 @@ def make_prediction_function(net_config: ERConfig) -> PredictionFunction:
 
 
 def make_evaluation_step(
-    net_config: ERConfig, depth_box_m: float, *, f_scores: bool
+    net_config: ERConfig, depth_box_m: float, *, f_scores: bool, depth_scale: float = 1.0
 ) -> EvaluationStep:
     """The step (weights, hands, constants, batch) → `Evaluation`, each with a device axis."""
     predict = make_prediction_function(net_config)
@@ -94,7 +94,7 @@ def make_evaluation_step(
         prediction = predict(weights, hands, batch["image"])
         truth = make_targets(hands, batch, sizes)
         count = len(batch["image"])
-        network = reconstruction_of(prediction, truth.cells_to_rays)
+        network = reconstruction_of(prediction, truth.cells_to_rays, depth_scale)
         reconstructions = {NETWORK: network}
         for name, one in constants.items():
             reconstructions[name] = jax.tree.map(
@@ -118,13 +118,14 @@ def make_evaluation_step(
 
 
 def reconstruction_of(
-    prediction: Prediction, cells_to_rays: Float[Array, "B 2 3"]
+    prediction: Prediction, cells_to_rays: Float[Array, "B 2 3"], depth_scale: float = 1.0
 ) -> ReconstructedMeshes:
     """A network's prediction as what the metrics compare, its hands placed before the camera.
 
     Args:
       prediction: of the network.
       cells_to_rays: of each sample's crop and camera; see `er_jax.models.place`.
+      depth_scale: see `place_hands`.
     """
     presence = None
     present = jnp.ones(prediction.joints.shape[:2], bool)  # unless the network says which
@@ -136,7 +137,12 @@ def reconstruction_of(
         prediction.joints,
         prediction.rel_trans,
         wrists=place_hands(
-            prediction.joints, prediction.rel_trans, prediction.joint_img, cells_to_rays, present
+            prediction.joints,
+            prediction.rel_trans,
+            prediction.joint_img,
+            cells_to_rays,
+            present,
+            depth_scale=depth_scale,
         ),
         presence=presence,
         joint_spread=prediction.joint_spread,

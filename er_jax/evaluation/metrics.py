@@ -183,7 +183,7 @@ def _camera_space(
     off = (prediction.wrists - truth.wrist_cam)[..., None]
     wrist, true_wrist = mesh.joints[..., :1], joint_cam[..., :1]
     joint_mm = _distance_mm(mesh.joints - wrist + off, joint_cam - true_wrist)
-    depth = jnp.abs(off[..., 2, 0]) / jnp.where(known, truth.wrist_cam[..., 2], 1)
+    depth = off[..., 2, 0] / jnp.where(known, truth.wrist_cam[..., 2], 1)
     return CameraSpaceErrors(
         *_masked(joint_mm, valid.joint & known[..., None]),
         wrist_mm=_masked(_distance_mm(off, jnp.zeros_like(off))[..., 0], known)[0],

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from er_jax.evaluation.confidence import Confidence
+from er_jax.evaluation.calibration import Calibration
 from er_jax.evaluation.evaluate import (
     NETWORK,
     Constants,
@@ -35,7 +35,7 @@ class TrainedNetwork:
       weights: not replicated.
       depth_box_m: the depth that its heatmaps span.
       step: of the checkpoint; None: of weights that do not say it.
-      confidence: of its joints, by its validation; None: it was not validated.
+      calibration: by its validation; None: it was not validated.
     """
 
     name: str
@@ -43,7 +43,7 @@ class TrainedNetwork:
     weights: NetworkWeights
     depth_box_m: float
     step: int | None
-    confidence: Confidence | None = None
+    calibration: Calibration | None = None
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -92,7 +92,12 @@ def evaluate_network(
       keep_parameters: see `NetworkEvaluation`.
     """
     walk = evaluate(
-        make_evaluation_step(trained.config, trained.depth_box_m, f_scores=f_scores),
+        make_evaluation_step(
+            trained.config,
+            trained.depth_box_m,
+            f_scores=f_scores,
+            depth_scale=trained.calibration.depth_scale if trained.calibration else 1.0,
+        ),
         distributed.replicate(trained.weights),
         distributed.replicate(hands),
         split,

@@ -185,7 +185,7 @@ def _camera_space(
     if errors is None:
         return {name: dict.fromkeys(subsets, NOTHING) for name in ("CS-MPJPE", "MRPE", "depth")}
     wrist_mm, depth, valid = (
-        np.asarray(x) for x in (errors.wrist_mm, errors.relative_depth, errors.wrist_valid)
+        np.asarray(x) for x in (errors.wrist_mm, np.abs(errors.relative_depth), errors.wrist_valid)
     )
     of_depth = {}
     for name, rows in subsets.items():

@@ -54,7 +54,7 @@ class CameraSpaceErrors:
     joint_valid: Bool[Array, "B 2 21"]
     wrist_mm: Float[Array, "B 2"]
     relative_depth: Float[Array, "B 2"]
-    """|z − z*| / z* of the wrist."""
+    """(z − z*) / z* of the wrist."""
     wrist_valid: Bool[Array, "B 2"]
     """The hand is there and its wrist annotated."""
 

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from data_pipeline.boxes import joint_boxes
 from er_jax.detection import DetectedHand, Detector, pair_people
 from er_jax.detection import Person as DetectedPerson
-from er_jax.evaluation.confidence import Confidence
+from er_jax.evaluation.calibration import Calibration
 from er_jax.fitting.fitter import (
     FittedHand,
     Fitter,
@@ -110,7 +110,7 @@ class Engine:
         network: "Pipeline | None" = None,
         fit_keypoints: bool = True,
         network_error_m: float = NETWORK_ERROR_M,
-        confidence: Confidence | None = None,
+        confidence: Calibration | None = None,
         hands_shown: str = "present",
     ):
         if hands_shown not in HANDS_SHOWN:

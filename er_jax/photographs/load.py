@@ -67,7 +67,7 @@ def load(
         trained = load_trained(config, source, step, models)
         net = network_of(trained.config, trained.weights)
         network = Pipeline(net, models, collect=collect)
-        confidence = trained.confidence
+        confidence = trained.calibration
         if (error_mm := validation_error_mm(record)) is not None:
             error_m = error_mm / 1000
     if detector is None and detect:

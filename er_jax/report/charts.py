@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from er_jax.evaluation.bootstrap import Interval
 from er_jax.evaluation.breakdowns import Breakdown
-from er_jax.evaluation.confidence import LEFT_OUT, Reliability
+from er_jax.evaluation.calibration import LEFT_OUT, Reliability
 from er_jax.evaluation.summary import PCK_THRESHOLDS_MM
 from er_jax.mano import HAND21, HANDS, MANO16, HandModel, mano_forward
 

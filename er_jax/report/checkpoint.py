@@ -52,5 +52,5 @@ def report_on_checkpoint(
         hands=hands,
         baselines=evaluation.baselines,
         images=images,
-        confidence=trained.confidence,
+        confidence=trained.calibration,
     )

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from er_jax.evaluation.bootstrap import CONFIDENCE, FEW_UNITS, Comparison, Interval
 from er_jax.evaluation.breakdowns import METRICS, Breakdown
-from er_jax.evaluation.confidence import LEFT_OUT, Reliability
+from er_jax.evaluation.calibration import LEFT_OUT, Reliability
 from er_jax.evaluation.summary import NOTHING, SUBSETS
 from er_jax.evaluation.types import PROTOCOLS
 from er_jax.mano import HAND21, HANDS, HandModel

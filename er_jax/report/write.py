@@ -7,7 +7,7 @@ from typing import Any
 
 from er_jax.evaluation.bootstrap import Comparison, compare
 from er_jax.evaluation.breakdowns import breakdowns
-from er_jax.evaluation.confidence import Confidence, Reliability, reliability
+from er_jax.evaluation.calibration import Calibration, Reliability, reliability
 from er_jax.evaluation.results import Evaluated, file_name, save_errors
 from er_jax.evaluation.summary import PCK_THRESHOLDS_MM, summarize
 from er_jax.mano import HandModel
@@ -29,7 +29,7 @@ def write_report(
     baselines: Sequence[Evaluated] = (),
     images: Sequence[SampleImage] = (),
     unit: str = "sequence",
-    confidence: Confidence | None = None,
+    confidence: Calibration | None = None,
 ) -> Path:
     """Writes `report.html`, `numbers.json`, `numbers.csv`, `row.md` and each predictor's errors.
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from er_jax.evaluation.confidence import Confidence
+from er_jax.evaluation.calibration import Calibration
 from er_jax.evaluation.network import TrainedNetwork
 from er_jax.mano import HandModel
 from er_jax.models import ERConfig
@@ -18,8 +18,8 @@ from er_jax.models.weights.import_export import import_network, read_record
 from er_jax.training.checkpoints import Checkpoints
 from er_jax.training.run_record import (
     Record,
+    calibration_of,
     check_same_network,
-    confidence_of,
     warn_of_other_hands,
 )
 from er_jax.utils import distributed
@@ -82,7 +82,7 @@ def load_trained(
         return _from_file(config, net_config, source, like, hands)
     folder = source / "checkpoints"
 
-    def load() -> tuple[NetworkWeights, int, Confidence | None]:
+    def load() -> tuple[NetworkWeights, int, Calibration | None]:
         with _checkpoint(source, step) as (checkpoints, chosen):
             record = checkpoints.read_run(chosen)
             check_same_network(record, config, folder / str(chosen))
@@ -90,16 +90,16 @@ def load_trained(
                 warn_of_other_hands(record, hands, folder / str(chosen))
             logging.info("Using checkpoint %s", folder / str(chosen))
             weights = checkpoints.restore_weights(chosen, like)
-            return weights, chosen, confidence_of(record, chosen)
+            return weights, chosen, calibration_of(record, chosen)
 
-    weights, chosen, confidence = distributed.on_first_process(load)
+    weights, chosen, calibration = distributed.on_first_process(load)
     return TrainedNetwork(
         name=source.name,
         config=net_config,
         weights=jax.device_put(weights),
         depth_box_m=config.depth_box_m,
         step=chosen,
-        confidence=confidence,
+        calibration=calibration,
     )
 
 
@@ -124,5 +124,5 @@ def _from_file(
         weights=weights_of(net),
         depth_box_m=config.depth_box_m,
         step=step,
-        confidence=confidence_of(record, step),
+        calibration=calibration_of(record, step),
     )

@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from data_pipeline.datasets import dataset_versions
-from er_jax.evaluation.confidence import Confidence
+from er_jax.evaluation.calibration import Calibration
 from er_jax.mano import HandModel, hand_model_identity
 from er_jax.supervision.loaders import training_datasets
 from er_jax.utils.errors import ConfigError
@@ -67,8 +67,8 @@ def validation_error_mm(record: Record) -> float | None:
     return min(scores) if scores and by_joints else None
 
 
-def confidence_of(record: Record, step: int | None) -> Confidence | None:
-    """The confidence that a run's joints have by the validation of a step.
+def calibration_of(record: Record, step: int | None) -> Calibration | None:
+    """The calibration of a run's network by the validation of a step.
 
     Args:
       record: of the run.
@@ -77,9 +77,9 @@ def confidence_of(record: Record, step: int | None) -> Confidence | None:
     Returns:
       None where no validation says it.
     """
-    entries = [one for one in record.get("validation") or [] if "confidence" in one]
+    entries = [one for one in record.get("validation") or [] if "calibration" in one]
     chosen = [one for one in entries if one["step"] == step] or entries[-1:]
-    return Confidence.from_json(chosen[0]["confidence"]) if chosen else None
+    return Calibration.from_json(chosen[0]["calibration"]) if chosen else None
 
 
 def environment(config: ConfigDict, hands: HandModel) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from er_jax.evaluation.confidence import calibrated
+from er_jax.evaluation.calibration import calibrated
 from er_jax.evaluation.evaluate import HEADLINE, NETWORK, evaluate, make_evaluation_step
 from er_jax.evaluation.predictors import measurable
 from er_jax.evaluation.sample_grid import SampleGrid
@@ -41,7 +41,7 @@ class Validation:
     Attributes:
       metric: path of the error that is the score.
       scored_by: that metric and the split, which scores must share to be compared.
-      history: {"step": int, "score": float, "confidence": see `Confidence`} of each validation,
+      history: {"step": int, "score": float, "calibration": see `Calibration`} of each validation,
         oldest first.
     """
 
@@ -118,8 +118,8 @@ class Validation:
                 "choose a metric that the split's annotations allow"
             )
         entry: dict[str, Any] = {"step": step, "score": score}
-        if (confidence := calibrated(walk.errors[NETWORK])) is not None:
-            entry["confidence"] = confidence.to_json()
+        if (calibration := calibrated(walk.errors[NETWORK])) is not None:
+            entry["calibration"] = calibration.to_json()
         self.history.append(entry)
         return score
 

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from made_up_errors import made_up
 
-from er_jax.evaluation.confidence import (
+from er_jax.evaluation.calibration import (
     LEFT_OUT,
-    Confidence,
+    Calibration,
     calibrated,
     reliability,
 )
-from er_jax.training.run_record import confidence_of
+from er_jax.training.run_record import calibration_of
 
-TRUE = Confidence(tuple(np.linspace(8, 30, 21).tolist()), 0.8)
+TRUE = Calibration(tuple(np.linspace(8, 30, 21).tolist()), 0.8)
 
 
 def network_errors(count=4000, seed=0):
@@ -73,6 +73,19 @@ def test_spreads_that_are_all_but_equal_do_not_make_errors_of_any_size():
     assert found.sigma_mm(np.full(21, 3.0)).max() < 1000
 
 
+def test_depths_are_scaled_to_be_right_in_the_median():
+    errors = network_errors(20)
+    ratio = np.random.default_rng(1).uniform(1.1, 1.5, (20, 2))
+    valid = np.arange(40).reshape(20, 2) % 3 > 0
+    camera = dataclasses.replace(
+        errors.camera_space, relative_depth=np.where(valid, ratio - 1, 0), wrist_valid=valid
+    )
+    found = calibrated(dataclasses.replace(errors, camera_space=camera)).depth_scale
+    assert np.median(ratio[valid] * found) == pytest.approx(1)
+    for silent in (None, dataclasses.replace(camera, wrist_valid=np.zeros_like(valid))):
+        assert calibrated(dataclasses.replace(errors, camera_space=silent)).depth_scale == 1
+
+
 def test_joints_that_are_not_annotated_do_not_matter():
     errors = network_errors(300)
     valid = errors.wrist_aligned.joint_valid
@@ -110,7 +123,7 @@ def test_a_true_confidence_is_reliable_and_a_false_one_is_not():
     for expected, observed, joints in report.bins:
         assert joints > 5000
         assert observed == pytest.approx(expected, rel=0.05)
-    doubled = Confidence(tuple(2 * np.array(TRUE.scale_mm)), TRUE.slope)
+    doubled = Calibration(tuple(2 * np.array(TRUE.scale_mm)), TRUE.slope)
     for expected, observed, _ in reliability(doubled, network_errors()).bins:
         assert expected == pytest.approx(2 * observed, rel=0.05)
 
@@ -133,19 +146,20 @@ def test_what_is_kept_is_the_mean_of_the_surest():
     assert report.kept_mm[0] > report.kept_mm[1] > report.kept_mm[2] > report.kept_mm[3]
 
 
-def test_a_record_keeps_the_confidence_of_each_validation():
+def test_a_record_keeps_the_calibration_of_each_validation():
     other = dataclasses.replace(TRUE, slope=0.1)
     record = json.loads(
         json.dumps(
             {
                 "validation": [
-                    {"step": 10, "score": 3.0, "confidence": TRUE.to_json()},
-                    {"step": 20, "score": 2.0, "confidence": other.to_json()},
+                    {"step": 10, "score": 3.0, "calibration": TRUE.to_json()},
+                    {"step": 20, "score": 2.0, "calibration": other.to_json()},
                     {"step": 30, "score": 1.0},
                 ]
             }
         )
     )
-    assert confidence_of(record, 10) == TRUE
-    assert confidence_of(record, 30) == confidence_of(record, None) == other
-    assert confidence_of({"validation": []}, 10) is confidence_of({"validation": None}, 10) is None
+    assert calibration_of(record, 10) == TRUE
+    assert calibration_of(record, 30) == calibration_of(record, None) == other
+    for nothing in ([], None):
+        assert calibration_of({"validation": nothing}, 10) is None

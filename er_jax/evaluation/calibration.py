@@ -1,8 +1,8 @@
-"""How far off each joint of a network probably is, told by how spread its heatmap is.
+"""What a validation tells of a network: how far off its joints are, and by what its depths.
 
 A joint's standard deviation is modelled as `scale_mm[joint] · (spread + 0.05)^slope`, with the
 heatmap's spread in cells. The slope is the regression of the logarithm of the errors within each
-joint; the scales make the mean square of every joint's error what it was. Both are of a validation
+joint; the scales make the mean square of every joint's error what it was. All are of a validation
 split: errors on what a network was trained on are smaller.
 """
 
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from jaxtyping import Bool, Float
 
-from er_jax.evaluation.types import SampleErrors
+from er_jax.evaluation.types import CameraSpaceErrors, SampleErrors
 from er_jax.mano.joints import HAND21
 
 LEAST_SPREAD = 0.05  # cells
@@ -24,16 +24,18 @@ LEFT_OUT = (0.0, 0.1, 0.3, 0.5)
 
 
 @dataclasses.dataclass(frozen=True)
-class Confidence:
-    """From heatmaps' spreads to standard deviations of joints about their wrist.
+class Calibration:
+    """From heatmaps' spreads to standard deviations of joints about their wrist, and the depth.
 
     Attributes:
       scale_mm: of each joint of `HAND21`, at a spread of 0.95 cells.
       slope: 0: the spread says nothing.
+      depth_scale: median of the wrists' true depth over that found; see `place_hands`.
     """
 
     scale_mm: tuple[float, ...]
     slope: float
+    depth_scale: float = 1.0
 
     def sigma_mm(self, spread: Float[np.ndarray, "*n 21"]) -> Float[np.ndarray, "*n 21"]:
         """The standard deviation of each joint's distance from the truth; of a wrist zero."""
@@ -42,15 +44,15 @@ class Confidence:
         )
 
     def to_json(self) -> dict[str, Any]:
-        return {"scale_mm": list(self.scale_mm), "slope": self.slope}
+        return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Self:
-        return cls(tuple(content["scale_mm"]), content["slope"])
+        return cls(**{**content, "scale_mm": tuple(content["scale_mm"])})
 
 
-def calibrated(errors: SampleErrors) -> Confidence | None:
-    """The confidence by a network's errors; None where it says no spread or no joint is annotated.
+def calibrated(errors: SampleErrors) -> Calibration | None:
+    """The calibration by a network's errors; None where it says no spread or no joint is annotated.
 
     Args:
       errors: collected, of a split that the network was not trained on.
@@ -75,7 +77,15 @@ def calibrated(errors: SampleErrors) -> Confidence | None:
     scale = np.sqrt(squares.sum(0) / np.maximum(unscaled.sum(0), 1e-12))
     known = valid.any(0)
     scale = np.where(known, scale, np.sqrt(squares.sum() / unscaled.sum()))
-    return Confidence(tuple(scale.tolist()), slope)
+    return Calibration(tuple(scale.tolist()), slope, _depth_scale(errors.camera_space))
+
+
+def _depth_scale(errors: CameraSpaceErrors | None) -> float:
+    """1 where no wrist's place is both said and annotated."""
+    if errors is None or not np.any(errors.wrist_valid):
+        return 1.0
+    ratio = 1 + np.asarray(errors.relative_depth, np.float64)[np.asarray(errors.wrist_valid)]
+    return float(1 / np.median(ratio))
 
 
 class Bin(NamedTuple):
@@ -104,7 +114,7 @@ class Reliability:
     joints: int
 
 
-def reliability(confidence: Confidence | None, errors: SampleErrors) -> Reliability | None:
+def reliability(confidence: Calibration | None, errors: SampleErrors) -> Reliability | None:
     """The confidence beside the errors; None where there is none, or no joint is annotated."""
     if confidence is None or errors.joint_spread is None:
         return None
