@@ -31,7 +31,7 @@ LOSS_WEIGHTS = {
     "joint_img": 1,
     "mano_joint_img": 1,
     "joint_proj": 1,
-    "presence": 0.1,
+    "presence": 0.3,
     "depth": 0,
 }
 

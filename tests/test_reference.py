@@ -71,7 +71,7 @@ GOLDEN_LOSSES = {
     "joint_img": 1.077222,
     "mano_joint_img": 1.316849,
     "joint_proj": 1.794266,
-    "presence": 0.0800412,
+    "presence": 0.240124,
     "depth": 0.0948519,
 }
 GOLDEN_METRICS = {  # mm, shares, and counts of samples

@@ -960,10 +960,10 @@ FAULTS: list[Fault] = [
         "place and presence",
         "er_jax/models/er.py",
         _Change(
-            "presence moves the features",
-            "self.presence(jax.lax.stop_gradient(pooled))",
-            "self.presence(pooled)",
-            "test_models.py::test_presence_is_learnt_without_moving_anything_else",
+            "presence read off the other hand",
+            "None if self.presence is None else self.presence(pooled)",
+            "None if self.presence is None else self.presence(pooled[:, ::-1])",
+            "test_models.py::test_presence_is_read_off_each_hands_own_features",
         ),
     ),
     *_faults(

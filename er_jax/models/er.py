@@ -145,13 +145,9 @@ class ERNet(nnx.Module):
             joints=mesh.joints - wrist,
             joint_proj=project_weakly(mesh.joints, camera),
             joint_spread=joint_spread,
-            presence_logit=self._presence_logit(pooled),
+            presence_logit=None if self.presence is None else self.presence(pooled),
             intermediates=_chosen(found, collect),
         )
-
-    def _presence_logit(self, pooled: Float[Array, "batch 2 C"]) -> Array | None:
-        """Without gradient to the features, which stay those of the paper's network."""
-        return None if self.presence is None else self.presence(jax.lax.stop_gradient(pooled))
 
 
 def _chosen(found: dict[str, Array], names: Sequence[str]) -> dict[str, Array]:

@@ -20,7 +20,7 @@ LOSS_WEIGHTS: Mapping[str, float] = {
     "joint_img": 1.0,
     "mano_joint_img": 1.0,
     "joint_proj": 1.0,
-    "presence": 0.1,  # this project's own, of `model.use_presence`
+    "presence": 0.3,  # this project's own, of `model.use_presence`
     "depth": 0.0,  # this project's own: of the place that follows from the other outputs
 }
 
