@@ -63,6 +63,6 @@ def _triples(
     order = np.lexsort((labels.frame, recording))
     step = np.where(np.diff(recording[order]) == 0, np.diff(labels.frame[order]), 0)
     steps, counts = np.unique(step[step > 0], return_counts=True)
-    usual = int(steps[counts.argmax()]) if len(steps) else None
+    usual = int(steps[np.argmax(counts)]) if len(steps) else None
     at = np.flatnonzero((step[:-1] == usual) & (step[1:] == usual))
     return order[at], order[at + 1], order[at + 2], usual

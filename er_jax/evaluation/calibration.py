@@ -62,21 +62,23 @@ def calibrated(errors: SampleErrors) -> Calibration | None:
     spread, error_mm, valid = _joints(errors)
     if not valid.any():
         return None
-    log_spread = np.where(valid, np.log(spread + LEAST_SPREAD), 0)
-    log_error = np.where(valid, np.log(error_mm + _LEAST_MM), 0)
     number = np.maximum(valid.sum(0), 1)
-    log_spread, log_error = (
-        np.where(valid, x - x.sum(0) / number, 0) for x in (log_spread, log_error)
-    )
+
+    def about_mean(logarithm: Float[np.ndarray, "N 21"]) -> Float[np.ndarray, "N 21"]:
+        known = np.where(valid, logarithm, 0.0)
+        return np.where(valid, known - known.sum(0) / number, 0.0)
+
+    log_spread = about_mean(np.log(spread + LEAST_SPREAD))
+    log_error = about_mean(np.log(error_mm + _LEAST_MM))
     total = (log_spread**2).sum()
     varies = total > 1e-9 * valid.sum()
     slope = float((log_spread * log_error).sum() / total) if varies else 0.0
     slope = min(max(slope, 0.0), _MOST_SLOPE)
     squares = np.where(valid, error_mm, 0.0) ** 2
     unscaled = np.where(valid, (spread + LEAST_SPREAD) ** (2 * slope), 0.0)
-    scale = np.sqrt(squares.sum(0) / np.maximum(unscaled.sum(0), 1e-12))
-    known = valid.any(0)
-    scale = np.where(known, scale, np.sqrt(squares.sum() / unscaled.sum()))
+    of_joints, unscaled = (x.sum(0, dtype=np.float64) for x in (squares, unscaled))
+    ratio = of_joints / np.maximum(unscaled, 1e-12)
+    scale = np.sqrt(np.where(valid.any(0), ratio, of_joints.sum() / unscaled.sum()))
     return Calibration(tuple(scale.tolist()), slope, _depth_scale(errors.camera_space))
 
 

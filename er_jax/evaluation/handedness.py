@@ -68,7 +68,7 @@ def _ranked(score: Float[np.ndarray, "M"], truth: Bool[np.ndarray, "M"]) -> tupl
     thresholds, place = np.unique(-score, return_inverse=True)  # from the highest score down
     positives = np.bincount(place, truth, len(thresholds))
     negatives = np.bincount(place, ~truth, len(thresholds))
-    found, wrong = positives.cumsum(), negatives.cumsum()
+    found, wrong = np.cumsum(positives), np.cumsum(negatives)
     precision = found / (found + wrong)
     average = (positives * precision).sum() / found[-1]
     above = found - positives / 2
