@@ -23,9 +23,8 @@ FAR_OFF = 8.0  # ratio of sizes beyond which only the unit can be wrong
 TOO_NEAR = 300.0  # the same of wrists that are too near, where a poor method may well see them
 _WRIST_TO_TIP = (0, 12)  # Wrist and Middle_4: the length of a hand
 _OPENGL = np.array([1, -1, -1], np.float32)
-NO_ROTATION = (
-    5e-3  # a matrix is none whose R·Rᵀ is that far from 1; halves are off by a third of it
-)
+# A matrix is none whose R·Rᵀ is that far from 1; halves are off by a third of it.
+NO_ROTATION = 5e-3
 OTHER_ORDERS = {
     "InterHand2.6M's (tips first, the wrist last)": INTERHAND21,
     "MANO's (index, middle, pinky, ring, thumb, then the tips)": (*MANO16, *TIP_VERTICES),
@@ -237,14 +236,10 @@ def _check_rel_trans(predictions: Predictions, hands: HandModel, truth: Targets)
     pairs = np.asarray(truth.rel_trans_valid)
     own = np.asarray(_reconstructed(predictions, hands).rel_trans)[pairs]
     true = np.asarray(truth.rel_trans)[pairs]
-
-    def length(vectors: np.ndarray) -> float:
-        return float(np.median(np.linalg.norm(vectors, axis=-1)))
-
-    if length(own) > 1e-6:  # a constant zero is a poor prediction, and one that can be meant
-        lengths = length(own), length(true)
+    if _typical(own) > 1e-6:  # a constant zero is a poor prediction, and one that can be meant
+        lengths = _typical(own), _typical(true)
         _check_unit(predictions, "the wrists are apart", *lengths, smaller=TOO_NEAR)
-    as_is, turned = length(own - true), length(own + true)
+    as_is, turned = _typical(own - true), _typical(own + true)
     if turned < MUCH_BETTER * as_is:
         raise PredictionsError(
             f"{predictions.path}: it looks as if the relative translation were the right wrist "
@@ -253,19 +248,19 @@ def _check_rel_trans(predictions: Predictions, hands: HandModel, truth: Targets)
         )
 
 
+def _typical(vectors: Float[np.ndarray, "N 3"]) -> float:
+    return float(np.median(np.linalg.norm(vectors, axis=-1)))
+
+
 def _check_wrists(predictions: Predictions, truth: Targets) -> None:
     known = np.asarray(truth.joint_valid)[..., 0] & np.asarray(truth.hand_present)
     if not known.any():
         return
     own, true = predictions.arrays["wrists"][known], np.asarray(truth.wrist_cam)[known]
-
-    def length(vectors: np.ndarray) -> float:
-        return float(np.median(np.linalg.norm(vectors, axis=-1)))
-
     remedy = "Give metres, by the focal length of the dataset's camera."
     what = "the wrists are away from the camera"
-    _check_unit(predictions, what, length(own), length(true), remedy=remedy)
-    as_is, turned = length(own - true), length(own * _OPENGL - true)
+    _check_unit(predictions, what, _typical(own), _typical(true), remedy=remedy)
+    as_is, turned = _typical(own - true), _typical(own * _OPENGL - true)
     if turned < MUCH_BETTER * as_is:
         raise PredictionsError(
             f"{predictions.path}: it looks as if y of `wrists` pointed up and z backwards "

@@ -13,6 +13,7 @@ from data_pipeline.boxes import joint_boxes
 from er_jax.detection import DetectedHand, Detector, pair_people
 from er_jax.detection import Person as DetectedPerson
 from er_jax.evaluation.calibration import Calibration
+from er_jax.evaluation.types import PRESENT
 from er_jax.fitting.fitter import (
     FittedHand,
     Fitter,
@@ -43,7 +44,6 @@ LEAST_SIGMA_PX = 0.7
 DETECTED_JOINT_SIGMA_M = 0.025
 NETWORK_ERROR_M = 0.02
 """Of a network's joints, where its validation does not tell."""
-PRESENT = 0.5
 HANDS_SHOWN = ("present", "both")
 # Per metre of the network's error.
 KEYPOINT_SIGMA_PER_M = 15.0

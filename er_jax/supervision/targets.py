@@ -7,7 +7,7 @@ them.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -107,9 +107,10 @@ def make_targets(hands: HandModel, batch: Batch, sizes: TargetSizes | None = Non
         z = ((points_cam - wrist_cam)[..., 2:] / (depth_box_m / 2) + 1) / 2 * depth_bins
         return jnp.concatenate([xy, z], axis=-1)
 
-    def inside(points_cells: Array) -> Array:
-        limits = jnp.array([heatmap_size, heatmap_size, depth_bins])
-        return jnp.all((points_cells >= 0) & (points_cells < limits), axis=-1)
+    def inside(points_cells: Array, limits: Sequence[int]) -> Array:
+        """Whether the first coordinates lie in the cells, as many as there are limits."""
+        points_cells = points_cells[..., : len(limits)]
+        return jnp.all((points_cells >= 0) & (points_cells < jnp.array(limits)), axis=-1)
 
     def augmented(points_cam: Array) -> Array:
         return _swap_if(flip, _transformed(turn, points_cam))
@@ -118,9 +119,10 @@ def make_targets(hands: HandModel, batch: Batch, sizes: TargetSizes | None = Non
     joint_cam, joint_wrist_cam = known.joint_cam, known.joint_cam[:, :, :1]
     joint_img = _swap_if(flip, to_cells(joint_cam, joint_wrist_cam))
     joint_valid, joint_seen = (_swap_if(flip, x) for x in (known.joint_valid, known.joint_seen))
-    in_crop = jnp.all((joint_img[..., :2] >= 0) & (joint_img[..., :2] < heatmap_size), axis=-1)
+    crop, volume = [heatmap_size] * 2, [heatmap_size, heatmap_size, depth_bins]
     # Without any joint nothing says that the hand is outside.
-    anywhere = jnp.any(joint_valid & in_crop, axis=-1) | ~jnp.any(joint_valid, axis=-1)
+    in_crop = joint_valid & inside(joint_img, crop)
+    anywhere = jnp.any(in_crop, axis=-1) | ~jnp.any(joint_valid, axis=-1)
     wrist_cam = augmented(joint_wrist_cam)[:, :, WRIST]
 
     mano_joint_cam = joints_from_vertices(hands, known.mesh_cam)
@@ -138,8 +140,8 @@ def make_targets(hands: HandModel, batch: Batch, sizes: TargetSizes | None = Non
         mano_shape=_swap_if(flip, batch["mano_betas"]),
         rel_trans=wrist_cam[:, 1] - wrist_cam[:, 0],
         joint_valid=joint_valid,
-        joint_trunc=joint_valid & joint_seen & inside(joint_img),
-        mano_joint_trunc=mesh_valid[..., None] & inside(mano_joint_img),
+        joint_trunc=joint_valid & joint_seen & inside(joint_img, volume),
+        mano_joint_trunc=mesh_valid[..., None] & inside(mano_joint_img, volume),
         mano_hand_valid=mesh_valid,
         mano_pose_valid=_swap_if(flip, batch["mano_valid"]),
         rel_trans_valid=joint_valid[:, 0, WRIST] & joint_valid[:, 1, WRIST],
