@@ -23,7 +23,8 @@ FORMAT = "er_jax reconstruction 1"
 AXES = "camera: x right, y down, z forward; metres"
 LEFT_SHAPE = (
     "a left hand's betas have the right hand's meaning: the left shape directions are those of "
-    "the right hand mirrored in x (of MANO's official left file, the x components change sign)"
+    "the right hand mirrored in x (of MANO's official left file, the x components change sign); "
+    "for smplx with that file, first er_jax.mano.conventions.corrected_left_shapedirs"
 )
 # glTF's axes are x right, y up, z towards the viewer.
 CAMERA_TO_GLTF = np.diag([1.0, -1.0, -1.0, 1.0])
