@@ -12,7 +12,8 @@ OUT := outputs/demo
 
 demo: $(VENV)/run.ready
 	$(RUN) -m data_pipeline.synthetic --raw_dir=$(OUT)/raw
-	$(RUN) -m data_pipeline.build interhand26m --raw_dir=$(OUT)/raw --data_dir=$(OUT)/datasets
+	$(RUN) -m data_pipeline.build interhand26m --raw_dir=$(OUT)/raw --data_dir=$(OUT)/datasets \
+		--mano_dir=stand_in
 	$(RUN) -m er_jax.commands.demo --raw_dir=$(OUT)/raw --data_dir=$(OUT)/datasets --workdir=$(OUT)/run
 
 test: $(VENV)/test.ready

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.raw_tree import write_raw_tree
 from data_pipeline.build import __main__ as build
-from data_pipeline.build.interhand26m import reader
+from data_pipeline.readers.interhand26m import reader
 
 
 def index(raw_dir: str, result: "multiprocessing.Queue[dict[str, float]]") -> None:

@@ -88,14 +88,18 @@ def random_batch(count: int) -> tuple[ReconstructedMeshes, Targets]:
         rel_trans=rel_trans,
         joint_valid=known(2, 21),
         joint_trunc=known(2, 21),
+        joint_xy_valid=known(2, 21),
+        joint_xy_trunc=known(2, 21),
         mano_joint_trunc=known(2, 21),
         mano_hand_valid=known(2),
         mano_pose_valid=known(2),
         rel_trans_valid=known(),
         wrist_cam=normal(0.5, 2, 3),
+        wrist_cam_valid=known(2),
         hand_present=known(2),
         hand_present_valid=known(),
         cells_to_rays=normal(0.1, 2, 3),
+        confidence=jnp.ones((count, 2)),
     )
     noisy = mesh + normal(0.01, 2, 778, 3)
     prediction = ReconstructedMeshes(

@@ -2,14 +2,14 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_pipeline.augmentation import Augmentation, image_to_crop
-from data_pipeline.datasets import RecordSource, find_dataset
+from data_pipeline.datasets import RecordSource, find_dataset, part_of
 from data_pipeline.images import decode_image
 from data_pipeline.records import ANNOTATIONS, BOX_SOURCES, RecordTable
 from data_pipeline.samples import ANNOTATION_FIELDS, as_numbers
@@ -66,10 +66,21 @@ class AnnotatedSplit:
         return find_dataset(self.data_dir, self.dataset)
 
     @functools.cached_property
+    def provenance(self) -> dict[str, str]:
+        """Dataset and split, as results name them, and which part of the published split it is."""
+        part = part_of(self.folder, self.split)
+        return {"dataset": self.dataset, "split": self.split, **({"part": part} if part else {})}
+
+    @property
+    def title(self) -> str:
+        """The same in words."""
+        return split_title(self.provenance)
+
+    @functools.cached_property
     def labels(self) -> "Labels":
         """Returns what tells each sample from the others, as the records give it."""
         capture, name, camera = (
-            np.char.decode(self._table.columns[field][:], "utf-8")
+            np.char.decode(np.asarray(self._table.columns[field][:], np.bytes_), "utf-8")
             for field in ("capture", "seq_name", "camera")
         )
         slash = np.where(capture == "", "", "/")
@@ -113,11 +124,18 @@ class AnnotatedSplit:
 
     @functools.cached_property
     def _table(self) -> RecordTable:
-        return RecordTable.load(self._source.folder / ANNOTATIONS / self.split)
+        return RecordTable.load(self._source.folder / ANNOTATIONS / self.split).with_absent()
 
     @functools.cached_property
     def _source(self) -> RecordSource:
         return RecordSource(self.folder, self.split)
+
+
+def split_title(provenance: Mapping[str, Any]) -> str:
+    """The words for the split that results are of, by `AnnotatedSplit.provenance`."""
+    name = f"{provenance.get('dataset') or '–'}, {provenance.get('split') or '–'}"
+    part = provenance.get("part")
+    return f"{name}: part of the split: {part}" if part else name
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,14 +4,23 @@ import bisect
 import itertools
 import json
 import threading
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from array_record.python.array_record_module import ArrayRecordReader
 
-from data_pipeline.records import BUILDER_VERSION, RecordCodec
+from data_pipeline.records import (
+    BUILDER_VERSION,
+    FIELDS,
+    TEXT_FIELDS,
+    RecordCodec,
+    absent_fields,
+)
 from er_jax.utils.errors import DataError
+
+REPORT = "build_report.json"
+"""What a dataset was built from and what became of each annotation; lies in its folder."""
 
 
 def find_dataset(data_dir: str | Path, name: str) -> Path:
@@ -67,24 +76,37 @@ def dataset_versions(data_dir: str | Path, names: str | Iterable[str]) -> dict[s
     for name in [names] if isinstance(names, str) else names:
         folder = find_dataset(data_dir, name.partition(":")[0])
         info = json.loads((folder / "dataset_info.json").read_text())
-        splits = {
+        splits: dict[str, dict[str, Any]] = {
             split["name"]: {
                 "records": sum(map(int, split["shardLengths"])),
                 "bytes": int(split["numBytes"]),
             }
             for split in info["splits"]
         }
+        for split, counts in splits.items():
+            if part := part_of(folder, split):
+                counts["part"] = part
         versions[name] = {"version": info["version"], **splits}
     return versions
+
+
+def part_of(folder: Path, split: str) -> str | None:
+    """Says which part of a published split a built one is; None: no choice left any of it out."""
+    try:
+        report = json.loads((folder / REPORT).read_text())
+    except FileNotFoundError:  # of a folder that another program made
+        return None
+    return report["splits"].get(split, {}).get("part")
 
 
 class RecordSource:
     """A split's records by index, read from its shards; the image as the file's bytes.
 
+    Where the dataset has no such field, a record has what stands for it (`records.FIELDS`).
     May be pickled; each process opens its files when it first reads.
     """
 
-    def __init__(self, folder: Path, split: str, fields: Container[str] | None = None):
+    def __init__(self, folder: Path, split: str, fields: Sequence[str] | None = None):
         """Finds the split's shards.
 
         Args:
@@ -104,8 +126,9 @@ class RecordSource:
             )
         self.folder = folder
         self.split = split
-        self.has_vertices = "mano_vertices_m" in (folder / "features.json").read_text()
         self._codec = RecordCodec.of_dataset(folder, fields)
+        self.has_vertices = "mano_vertices_m" in self._codec.fields
+        self._absent = absent_fields(self._codec.fields, fields or (*TEXT_FIELDS, *FIELDS))
         self._ends = list(itertools.accumulate(shards[split]))
         self._readers: dict[int, Any] = {}
         self._lock = threading.Lock()
@@ -120,7 +143,7 @@ class RecordSource:
         try:
             position = index - (self._ends[shard - 1] if shard else 0)
             (data,) = self._reader(shard).read([position])
-            return self._codec.decode(data)
+            return {**self._absent, **self._codec.decode(data)}
         except Exception as error:  # of ArrayRecord's reader or of the record's decoder
             raise DataError(
                 f"{self._path(shard)} cannot be read at record {index} of {self.split}: "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -14,11 +14,22 @@ from er_jax.utils.errors import BadImageError
 if TYPE_CHECKING:  # workers do without it, since importing it takes long
     from jaxtyping import UInt8
 
+DARK_BRIGHTNESS = 10.0
+"""Mean brightness, of 255, under which an image is called dark."""
+
 _JPEG_START = b"\xff\xd8"
 
 
-def read_image_file(path: Path, image_size_px: tuple[int, int]) -> bytes:
-    """The file's bytes, once it is sure that they decode to an image of the annotated size.
+class ImageFile(NamedTuple):
+    """An image file that was read whole."""
+
+    data: bytes
+    grey: float
+    """Mean brightness of it in grey, of 255, by a decoding at an eighth of its size."""
+
+
+def read_image_file(path: Path, image_size_px: tuple[int, int]) -> ImageFile:
+    """The file, once it is sure that its bytes decode to an image of the annotated size.
 
     Raises:
       BadImageError: the file is missing, cut short, unreadable or of another size.
@@ -30,9 +41,7 @@ def read_image_file(path: Path, image_size_px: tuple[int, int]) -> bytes:
     except OSError as error:
         raise BadImageError(f"{path}: cannot be read ({error.strerror})") from None
     try:
-        size = (
-            _check_jpeg(data) if data.startswith(_JPEG_START) else decode_image(data).shape[1::-1]
-        )
+        size, grey = _check_jpeg(data) if data.startswith(_JPEG_START) else _check_other(data)
     except ValueError as error:
         reason = "empty" if not data else f"unreadable or cut short ({error})"
         raise BadImageError(f"{path}: {reason}") from None
@@ -41,7 +50,7 @@ def read_image_file(path: Path, image_size_px: tuple[int, int]) -> bytes:
             f"{path}: {size[0]}×{size[1]} pixels, annotated as "
             f"{image_size_px[0]}×{image_size_px[1]}"
         )
-    return data
+    return ImageFile(data, grey)
 
 
 def decode_image(data: bytes) -> UInt8[np.ndarray, "height width 3"]:
@@ -58,15 +67,30 @@ def decode_image(data: bytes) -> UInt8[np.ndarray, "height width 3"]:
     return image
 
 
+def is_dark(image: ImageFile, below: float = DARK_BRIGHTNESS) -> bool:
+    """Returns whether the mean of all pixels and channels is below a brightness, of 255.
+
+    Grey is 0.299 R + 0.587 G + 0.114 B, at most 1.77 times the mean of the three: what is twice as
+    bright in grey need not be decoded in full.
+    """
+    return image.grey < 2 * below and mean_brightness(image.data) < below
+
+
 def mean_brightness(data: bytes) -> float:
     """Mean of all pixels and channels, of 255."""
     return float(decode_image(data).mean())
 
 
-def _check_jpeg(data: bytes) -> tuple[int, int]:
-    """Width and height of a JPEG, decoded in grey at an eighth: all its bits are read."""
+def _check_jpeg(data: bytes) -> tuple[tuple[int, int], float]:
+    """Width, height and mean grey of a JPEG, decoded at an eighth: all its bits are read."""
     height, width, _, _ = simplejpeg.decode_jpeg_header(data)
-    simplejpeg.decode_jpeg(
+    grey = simplejpeg.decode_jpeg(
         data, colorspace="GRAY", min_height=1, min_width=1, min_factor=1, strict=True
     )
-    return width, height
+    return (width, height), float(grey.mean())
+
+
+def _check_other(data: bytes) -> tuple[tuple[int, int], float]:
+    image = decode_image(data)
+    height, width, _ = image.shape
+    return (width, height), float(image.mean())

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -22,57 +22,114 @@ ANNOTATIONS = "annotations"
 """Folder of a built dataset that holds each split's records without their images."""
 
 HAND_TYPES = ("right", "left", "interacting")
-BOX_SOURCES = ("joints", "rootnet", "mesh")
+BOX_SOURCES = ("joints", "rootnet", "mesh", "given")
 
 TEXT_FIELDS = ("file_name", "capture", "subject", "seq_name", "camera")
 
 
-def record_features(*, with_vertices: bool = False) -> tfds.features.FeaturesDict:
-    """Features of a record. Hand axes are (right, left), joints in the Hand 21 order.
+class Field(NamedTuple):
+    """A number or an array of a record."""
 
-    `joint_valid_world` and `joint_valid_view` already follow the rules of the field: a hand whose
-    wrist is invalid has no valid joint, a hand without a visible joint is absent in all fields.
+    shape: tuple[int, ...]
+    dtype: type
+    absent: Any = 0
+    """What stands for it where a dataset's records have none; its mask is then False."""
 
-    Args:
-      with_vertices: datasets whose fits are meshes instead of MANO parameters also hold
-        `mano_vertices_m`, in camera axes, and `mano_vertices_valid`.
-    """
+    def default(self) -> np.ndarray:
+        return np.broadcast_to(np.asarray(self.absent, self.dtype), self.shape)
+
+
+REQUIRED_FIELDS = (
+    "file_name",
+    "annotation_id",
+    "hand_type",
+    "hand_type_valid",
+    "image_size_px",
+    "bbox_px",
+    "bbox_source",
+)
+"""What every record has, beside its image; a dataset may do without any other field."""
+
+FIELDS: Mapping[str, Field] = {
+    "annotation_id": Field((), np.int32),
+    "image_id": Field((), np.int32),
+    "frame_idx": Field((), np.int32),
+    "hand_type": Field((), np.int64),
+    "hand_type_valid": Field((), np.bool_),
+    "image_size_px": Field((2,), np.int32),
+    "camera_valid": Field((), np.bool_, True),
+    "camera_rotation": Field((3, 3), np.float32, np.eye(3)),
+    "camera_translation_mm": Field((3,), np.float32),
+    "focal_px": Field((2,), np.float32, 1),
+    "princpt_px": Field((2,), np.float32),
+    "joint_world_mm": Field((2, 21, 3), np.float32),
+    "joint_valid_world": Field((2, 21), np.bool_),
+    "joint_valid_view": Field((2, 21), np.bool_),
+    "joint_px": Field((2, 21, 2), np.float32),
+    "joint_px_valid": Field((2, 21), np.bool_),
+    "mano_valid": Field((2,), np.bool_),
+    "mano_pose": Field((2, 48), np.float32),
+    "mano_betas": Field((2, 10), np.float32),
+    "mano_trans_m": Field((2, 3), np.float32),
+    "label_confidence": Field((2,), np.float32, 1),
+    "bbox_px": Field((4,), np.float32),
+    "bbox_source": Field((), np.int64),
+    "abs_depth_mm": Field((2,), np.float32),
+    "abs_depth_valid": Field((), np.bool_),
+    "mano_vertices_m": Field((2, 778, 3), np.float32),
+    "mano_vertices_valid": Field((2,), np.bool_),
+}
+"""The fields of records. Hand axes are (right, left), joints in the Hand 21 order.
+
+`joint_valid_world` and `joint_valid_view` already follow the rules of the field: a hand whose wrist
+is invalid has no valid joint, a hand without a visible joint is absent in all fields. Without
+`camera_rotation` and `camera_translation_mm` the world's axes are the camera's. Where
+`camera_valid` is not set, focal length and principal point are not known. `joint_px` are joints
+annotated in the image itself, which go before the projection of those in 3D. `mano_vertices_m` are
+in camera axes. `label_confidence`, from 0 to 1, weighs a hand's part of the loss.
+"""
+
+LARGE_FIELDS = ("mano_vertices_m", "mano_vertices_valid")
+"""Fields that nothing stands for where no record has any."""
+
+
+def absent_fields(held: Container[str], wanted: Iterable[str]) -> dict[str, np.ndarray | bytes]:
+    """What stands for the wanted fields that records do not hold, except `LARGE_FIELDS`."""
+    return {
+        name: b"" if name in TEXT_FIELDS else FIELDS[name].default()
+        for name in wanted
+        if name not in held and name not in LARGE_FIELDS
+    }
+
+
+_CLASSES = {"hand_type": HAND_TYPES, "bbox_source": BOX_SOURCES}
+
+
+def record_features(names: Container[str]) -> tfds.features.FeaturesDict:
+    """Features of records that have these fields, beside the required ones."""
     import tensorflow_datasets as tfds
 
     feature = tfds.features
 
-    def numbers(*shape: int, dtype: Any = np.float32) -> tfds.features.Tensor:
-        return feature.Tensor(shape=shape, dtype=dtype)
+    def of(name: str, field: Field) -> tfds.features.FeatureConnector:
+        if name in _CLASSES:
+            return feature.ClassLabel(names=list(_CLASSES[name]))
+        if field.shape:
+            return feature.Tensor(shape=field.shape, dtype=field.dtype)
+        return feature.Scalar(field.dtype)
 
-    fields = {
+    held = {
         "image": feature.Image(shape=(None, None, 3), doc="the file's own bytes"),
         **{name: feature.Text() for name in TEXT_FIELDS},
-        "annotation_id": feature.Scalar(np.int32),
-        "image_id": feature.Scalar(np.int32),
-        "frame_idx": feature.Scalar(np.int32),
-        "hand_type": feature.ClassLabel(names=list(HAND_TYPES)),
-        "hand_type_valid": feature.Scalar(np.bool_),
-        "image_size_px": numbers(2, dtype=np.int32),
-        "camera_rotation": numbers(3, 3),
-        "camera_translation_mm": numbers(3),
-        "focal_px": numbers(2),
-        "princpt_px": numbers(2),
-        "joint_world_mm": numbers(2, 21, 3),
-        "joint_valid_world": numbers(2, 21, dtype=np.bool_),
-        "joint_valid_view": numbers(2, 21, dtype=np.bool_),
-        "mano_valid": numbers(2, dtype=np.bool_),
-        "mano_pose": numbers(2, 48),
-        "mano_betas": numbers(2, 10),
-        "mano_trans_m": numbers(2, 3),
-        "bbox_px": numbers(4),
-        "bbox_source": feature.ClassLabel(names=list(BOX_SOURCES)),
-        "abs_depth_mm": numbers(2),
-        "abs_depth_valid": feature.Scalar(np.bool_),
+        **{name: of(name, field) for name, field in FIELDS.items()},
     }
-    if with_vertices:
-        fields["mano_vertices_m"] = numbers(2, 778, 3)
-        fields["mano_vertices_valid"] = numbers(2, dtype=np.bool_)
-    return feature.FeaturesDict(fields)
+    return feature.FeaturesDict(
+        {
+            name: one
+            for name, one in held.items()
+            if name in ("image", *REQUIRED_FIELDS) or name in names
+        }
+    )
 
 
 class RecordCodec:
@@ -102,6 +159,10 @@ class RecordCodec:
         content = json.loads((folder / "features.json").read_text())
         features = content["featuresDict"]["features"].items()
         return cls({name: _info(one) for name, one in features if fields is None or name in fields})
+
+    @property
+    def fields(self) -> frozenset[str]:
+        return frozenset(self._infos)
 
     def encode(self, record: Mapping[str, Any]) -> bytes:
         example = Example()
@@ -182,6 +243,13 @@ class RecordTable:
             name: self.text(name, index) if name in TEXT_FIELDS else column[index]
             for name, column in self.columns.items()
         }
+
+    def with_absent(self) -> RecordTable:
+        """The table with a column for every field but the large ones."""
+        absent = absent_fields(self.columns, (*TEXT_FIELDS, *FIELDS))
+        rows = np.zeros(len(self), np.int8)
+        columns = {name: Lookup(rows, np.asarray(value)[None]) for name, value in absent.items()}
+        return RecordTable(self.image_dir, {**columns, **self.columns})
 
     def select(self, rows: np.ndarray) -> RecordTable:
         """The table of some records, in the order of `rows`."""

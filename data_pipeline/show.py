@@ -22,7 +22,6 @@ from data_pipeline.datasets import RecordSource, find_dataset
 from data_pipeline.images import decode_image
 from data_pipeline.records import BOX_SOURCES, HAND_TYPES
 from er_jax.mano import (
-    HAND21,
     HandFileError,
     HandModel,
     joints_from_vertices,
@@ -38,6 +37,7 @@ from er_jax.utils.errors import DataError
 _COLUMNS = 4
 _WIDTH = 512
 _CAPTION = 40
+_SMALL_BOX = 0.4  # of the longer side: only what is near it is shown
 _BOX_COLOUR = (250, 250, 250)
 
 
@@ -80,34 +80,47 @@ def draw_page(
     mesh_joints = np.asarray(joints_from_vertices(hands, jnp.asarray(vertices)))
     tiles = [
         _draw_tile(
-            record, _joints(record, mesh_joints[i]), vertices[i], fitted[i], np.asarray(hands.faces)
+            record,
+            _joints(record, mesh_joints[i], fitted[i]),
+            vertices[i],
+            fitted[i],
+            np.asarray(hands.faces),
         )
         for i, record in enumerate(records)
     ]
+    columns = min(_COLUMNS, len(records))
+    rows = [_row(tiles[i : i + columns], columns) for i in range(0, len(tiles), columns)]
+    return np.vstack(rows)
+
+
+def _row(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
     height = max(tile.shape[0] for tile in tiles)
     padded = [np.pad(tile, ((0, height - tile.shape[0]), (0, 0), (0, 0))) for tile in tiles]
-    while len(padded) % min(_COLUMNS, len(records)):
-        padded.append(np.zeros_like(padded[0]))
-    columns = min(_COLUMNS, len(records))
-    rows = [np.hstack(padded[i : i + columns]) for i in range(0, len(padded), columns)]
-    return np.vstack(rows)
+    padded += [np.zeros_like(padded[0])] * (columns - len(tiles))
+    return np.hstack(padded)
 
 
 def hand_vertices_m(
     records: Sequence[Mapping[str, Any]], hands: HandModel
 ) -> tuple[Float[np.ndarray, "N 2 778 3"], np.ndarray]:
-    """Vertices in camera axes, from the fits' parameters or meshes, and which hands have a fit."""
+    """Vertices in camera axes, from the fits' parameters or meshes, and which hands have a fit.
+
+    Without a camera nothing tells where in the image they are, and no hand has one.
+    """
 
     def stacked(name: str) -> np.ndarray:
         return np.stack([record[name] for record in records])
 
-    if "mano_vertices_m" in records[0]:
-        return stacked("mano_vertices_m"), stacked("mano_vertices_valid")
     names = ("mano_betas", "mano_pose", "mano_trans_m")
     mesh = mano_forward(hands, *(jnp.asarray(stacked(name)) for name in names))
-    camera = np.einsum("nij,nhvj->nhvi", stacked("camera_rotation"), np.asarray(mesh.vertices))
-    camera += stacked("camera_translation_mm")[:, None, None] / 1000
-    return camera, stacked("mano_valid")
+    vertices = np.einsum("nij,nhvj->nhvi", stacked("camera_rotation"), np.asarray(mesh.vertices))
+    vertices += stacked("camera_translation_mm")[:, None, None] / 1000
+    fitted = stacked("mano_valid")
+    if "mano_vertices_m" in records[0]:
+        given = stacked("mano_vertices_valid")
+        vertices = np.where(given[..., None, None], stacked("mano_vertices_m"), vertices)
+        fitted = fitted | given
+    return vertices, fitted & stacked("camera_valid")[:, None]
 
 
 class Joints(NamedTuple):
@@ -119,20 +132,28 @@ class Joints(NamedTuple):
 
 
 def annotated_joints(record: Mapping[str, Any]) -> Joints:
-    """A record's joints as they were annotated."""
+    """A record's joints as they were annotated, those in the image before those in 3D."""
     camera_mm = record["joint_world_mm"] @ record["camera_rotation"].T
     camera_mm = camera_mm + record["camera_translation_mm"]
+    marked = record["joint_px_valid"]
+    pixels = np.where(marked[..., None], record["joint_px"], _project(record, camera_mm / 1000))
+    known = marked | (record["joint_valid_world"] & record["camera_valid"])
+    return Joints(pixels, known, record["joint_valid_view"])
+
+
+def _joints(
+    record: Mapping[str, Any],
+    mesh_joints: Float[np.ndarray, "2 21 3"],
+    fitted: Bool[np.ndarray, "2"],
+) -> Joints:
+    """The annotated joints; those of the mesh of a hand that has no others."""
+    annotated = annotated_joints(record)
+    alone = (fitted & ~annotated.known.any(axis=-1))[:, None]
     return Joints(
-        _project(record, camera_mm / 1000), record["joint_valid_world"], record["joint_valid_view"]
+        np.where(alone[..., None], _project(record, mesh_joints), annotated.pixels),
+        annotated.known | alone,
+        annotated.visible | alone,
     )
-
-
-def _joints(record: Mapping[str, Any], mesh_joints: Float[np.ndarray, "2 21 3"]) -> Joints:
-    """The annotated joints; those of the meshes where the annotation is a mesh."""
-    if "mano_vertices_valid" not in record:
-        return annotated_joints(record)
-    known = np.repeat(record["mano_vertices_valid"][:, None], len(HAND21), axis=1)
-    return Joints(_project(record, mesh_joints), known, known)
 
 
 def _project(record: Mapping[str, Any], points_cam: np.ndarray) -> np.ndarray:
@@ -155,22 +176,33 @@ def _draw_tile(
     fitted: np.ndarray,
     faces: np.ndarray,
 ) -> np.ndarray:
-    image = decode_image(record["image"])
-    camera = PerspectiveCamera(
-        focal_px=tuple(record["focal_px"].tolist()), princpt_px=tuple(record["princpt_px"].tolist())
-    )
+    image, corner = _around_box(decode_image(record["image"]), record["bbox_px"])
+    focal_x, focal_y = record["focal_px"].tolist()
+    middle_x, middle_y = (record["princpt_px"] - corner).tolist()
+    camera = PerspectiveCamera((focal_x, focal_y), (middle_x, middle_y))
     meshes = [
         Mesh(vertices[hand], faces[hand], HAND_COLOURS[hand]) for hand in range(2) if fitted[hand]
     ]
     projected = render_meshes(image, meshes, camera, opacity=0.8).image if meshes else image
     annotated = image.copy()
-    _draw_box(annotated, record["bbox_px"])
+    _draw_box(annotated, record["bbox_px"] - [*corner, 0, 0])
     for hand in range(2):
         pixels, known, visible = (values[hand] for values in joints)
-        draw_skeleton(annotated, pixels, known, HAND_COLOURS[hand], seen=visible)
+        draw_skeleton(annotated, pixels - corner, known, HAND_COLOURS[hand], seen=visible)
     images = [annotated, projected] if meshes else [annotated]
     tile = np.vstack([*map(_at_width, images), _caption(record, fitted)])
     return np.pad(tile, ((2, 2), (2, 2), (0, 0)))
+
+
+def _around_box(image: np.ndarray, bbox_px: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What is near a small box, and its upper left corner in the image; else all of it."""
+    x, y, side, _ = bbox_px.tolist()
+    height, width = image.shape[:2]
+    if side > _SMALL_BOX * max(width, height):
+        return image, np.zeros(2)
+    left, top = (int(np.clip(v - side / 2, 0, n - 1)) for v, n in ((x, width), (y, height)))
+    right, bottom = (int(np.clip(v + 1.5 * side, 1, n)) for v, n in ((x, width), (y, height)))
+    return image[top:bottom, left:right].copy(), np.array([left, top], float)
 
 
 def _draw_box(image: np.ndarray, bbox_px: np.ndarray) -> None:
@@ -190,12 +222,17 @@ def _caption(record: Mapping[str, Any], fitted: np.ndarray) -> np.ndarray:
     lines = (
         f"{record['annotation_id']}: {record['file_name'].decode()}",
         f"{HAND_TYPES[record['hand_type']]}; fits: {fits or 'none'}; "
-        f"box of {BOX_SOURCES[record['bbox_source']]}",
+        f"box of {BOX_SOURCES[record['bbox_source']]}{_doubt(record)}",
     )
     for row, line in enumerate(lines):
         where = (4, 15 + 17 * row)
         cv2.putText(strip, line, where, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (220, 220, 220), 1)
     return strip
+
+
+def _doubt(record: Mapping[str, Any]) -> str:
+    unsure = record["label_confidence"] < 1
+    return f"; confidence {record['label_confidence'][unsure].min():.2f}" if unsure.any() else ""
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from data_pipeline.augmentation import (
     draw_augmentation,
     image_to_crop,
 )
-from data_pipeline.build.interhand26m.reader import read_split
 from data_pipeline.images import decode_image
+from data_pipeline.readers.interhand26m.reader import read_split
 
 SHARED = Path(__file__).parents[2] / "shared"
 BOX = np.array([30.0, -20.0, 80.0, 80.0])

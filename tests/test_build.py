@@ -20,9 +20,9 @@ from tiny_tree import annotation_path, jpeg, tiny_tree
 
 from data_pipeline.build import __main__ as build
 from data_pipeline.build import builder, shards
-from data_pipeline.build.interhand26m.reader import read_split
 from data_pipeline.build.request import REPORT
 from data_pipeline.datasets import RecordSource, find_dataset
+from data_pipeline.readers.interhand26m.reader import read_split
 from data_pipeline.records import (
     BUILDER_VERSION,
     RecordCodec,
@@ -91,11 +91,11 @@ def test_tfds_reads_back_every_record_with_its_own_bytes(tree_dir, tmp_path):
 
 @pytest.mark.parametrize("with_vertices", [False, True])
 def test_codec_writes_and_reads_what_tfds_does(tree_dir, with_vertices):
-    features = record_features(with_vertices=with_vertices)
     record = read_split(tree_dir, "train").table.record(0) | {"image": jpeg(0)}
     if with_vertices:
         vertices = np.random.default_rng(0).normal(size=(2, 778, 3)).astype(np.float32)
         record |= {"mano_vertices_m": vertices, "mano_vertices_valid": np.array([True, False])}
+    features = record_features(record)
     serializer = ExampleSerializer(features.get_serialized_info())
     example = serializer.get_tf_example(features.encode_example(record))
     data = RecordCodec.of(features).encode(record)

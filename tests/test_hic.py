@@ -13,9 +13,9 @@ from tiny_tree import tiny_tree
 
 from data_pipeline import show
 from data_pipeline.build import __main__ as build
-from data_pipeline.build.hic import read_mesh, read_split
 from data_pipeline.datasets import RecordSource, find_dataset
 from data_pipeline.loader import make_eval_loader, make_train_loader
+from data_pipeline.readers.hic import read_mesh, read_split
 from data_pipeline.records import BOX_SOURCES
 from er_jax.mano import HAND21, MANO16, TIP_VERTICES, joints_from_vertices, load_hands
 from er_jax.supervision.losses import losses
@@ -79,8 +79,8 @@ def write_tree(raw_dir: Path) -> dict:
 
 @pytest.fixture
 def hic_raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("data_pipeline.build.hic.PRINCPT_PX", (WIDTH / 2, HEIGHT / 2))
-    monkeypatch.setattr("data_pipeline.build.hic.FOCAL_PX", (300.0, 300.0))
+    monkeypatch.setattr("data_pipeline.readers.hic.PRINCPT_PX", (WIDTH / 2, HEIGHT / 2))
+    monkeypatch.setattr("data_pipeline.readers.hic.FOCAL_PX", (300.0, 300.0))
     write_tree(tmp_path / "raw")
     return tmp_path / "raw"
 

@@ -9,7 +9,7 @@ import pytest
 from tiny_tree import FOCAL, HEIGHT, PRINCPT, WIDTH, TinyTree, annotation_path, tiny_tree
 
 from data_pipeline.boxes import joint_boxes
-from data_pipeline.build.interhand26m.reader import read_split, splits_of
+from data_pipeline.readers.interhand26m.reader import read_split, splits_of
 from data_pipeline.records import BOX_SOURCES, HAND_TYPES, RecordTable
 from er_jax.mano.joints import HAND21, INTERHAND21
 from er_jax.utils.errors import DataError
@@ -234,7 +234,7 @@ def test_interacting_mano_needs_the_type_its_validity_and_both_fits(tmp_path):
     index = read_split(tree.write_annotations(tmp_path), "train", subset="interacting_mano")
     assert column(index.table, "annotation_id").tolist() == [3]
     assert index.counts["not in subset interacting_mano"] == 3
-    assert index.min_brightness == 10
+    assert index.drop_dark
 
 
 def test_subset_by_a_list_of_ids(tmp_path):

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from tiny_tree import HEIGHT, WIDTH, TinyTree, annotation_path, jpeg, tiny_tree
 
 from data_pipeline.build import __main__ as build
-from data_pipeline.build.interhand26m.reader import read_split
 from data_pipeline.datasets import RecordSource, find_dataset
 from data_pipeline.images import decode_image, mean_brightness, read_image_file
+from data_pipeline.readers.interhand26m.reader import read_split
 from data_pipeline.records import RecordTable
 from er_jax.utils.errors import BadImageError, DataError
 
@@ -66,7 +66,9 @@ for _joint in (1, 8, 30):
     TREE.data["annotations"][1]["joint_valid"][_joint + 1] = 0
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_whatever_numpy_reads_is_read(tmp_path_factory, data):
     tree = tiny_tree(frames=2, cameras=2)
@@ -269,7 +271,7 @@ def encoded(kind: str) -> bytes:
 def test_kinds_of_jpeg(tmp_path, kind):
     path = tmp_path / "image.jpg"
     path.write_bytes(encoded(kind))
-    data = read_image_file(path, (WIDTH, HEIGHT))
+    data = read_image_file(path, (WIDTH, HEIGHT)).data
     image = decode_image(data)
     assert image.shape == (HEIGHT, WIDTH, 3)
     reference = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)

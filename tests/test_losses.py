@@ -72,6 +72,9 @@ def random_pair(rng, batch=3):
     masks = {
         "joint_valid": (2, 21),
         "joint_trunc": (2, 21),
+        "joint_xy_valid": (2, 21),
+        "joint_xy_trunc": (2, 21),
+        "wrist_cam_valid": (2,),
         "mano_joint_trunc": (2, 21),
         "mano_hand_valid": (2,),
         "mano_pose_valid": (2,),
@@ -80,6 +83,7 @@ def random_pair(rng, batch=3):
         "hand_present_valid": (),
     }
     values = {name: rng.normal(size=(batch, *shape)) for name, shape in shapes.items()}
+    values["confidence"] = rng.random((batch, 2))
     values |= {name: rng.random((batch, *shape)) < 0.6 for name, shape in masks.items()}
     prediction = SimpleNamespace(
         rel_trans=rng.normal(size=(batch, 3)),
@@ -106,11 +110,28 @@ def test_masked_values_do_not_matter_even_when_not_finite():
 def test_a_term_is_the_mean_over_all_elements_masked_ones_as_zero():
     prediction, targets = random_pair(np.random.default_rng(1))
     difference = np.abs(prediction.joints - targets.joint_cam) * targets.joint_valid[..., None]
+    difference *= targets.confidence[..., None, None]
     np.testing.assert_allclose(
         losses(prediction, targets)["joint_cam"],
         10 * difference.sum() / (3 * 2 * 21 * 3),
         rtol=1e-6,
     )
+
+
+def test_joints_marked_in_the_image_alone_teach_no_depth():
+    prediction, targets = random_pair(np.random.default_rng(4))
+    targets = dataclasses.replace(targets, joint_trunc=np.zeros((3, 2, 21), bool))
+    off = np.abs(prediction.joint_img - targets.joint_img) * targets.joint_xy_trunc[..., None]
+    off *= targets.confidence[..., None, None]
+    expected = off[..., :2].sum() / (3 * 2 * 21 * 3)
+    np.testing.assert_allclose(losses(prediction, targets)["joint_img"], expected, rtol=1e-6)
+
+
+def test_the_place_of_two_hands_counts_as_the_less_sure_one():
+    prediction, targets = random_pair(np.random.default_rng(5))
+    off = np.abs(prediction.rel_trans - targets.rel_trans) * targets.rel_trans_valid[:, None]
+    expected = (off * targets.confidence.min(axis=1)[:, None]).mean()
+    np.testing.assert_allclose(losses(prediction, targets)["rel_trans"], expected, rtol=1e-6)
 
 
 def test_the_depth_moves_the_heatmaps_alone():

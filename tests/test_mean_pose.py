@@ -39,14 +39,18 @@ def targets(pose, betas, rel_trans, hand_valid):
         rel_trans=jnp.asarray(rel_trans),
         joint_valid=mask,
         joint_trunc=mask,
+        joint_xy_valid=mask,
+        joint_xy_trunc=mask,
         mano_joint_trunc=mask,
         mano_hand_valid=jnp.ones((count, 2), bool),  # a mesh without parameters has no pose
         mano_pose_valid=jnp.asarray(hand_valid),
         rel_trans_valid=jnp.asarray(hand_valid).all(1),
         wrist_cam=jnp.zeros((count, 2, 3)),
+        wrist_cam_valid=jnp.ones((count, 2), bool),
         hand_present=jnp.ones((count, 2), bool),
         hand_present_valid=jnp.ones(count, bool),
         cells_to_rays=jnp.zeros((count, 2, 3)),
+        confidence=jnp.ones((count, 2)),
     )
 
 

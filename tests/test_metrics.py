@@ -139,6 +139,7 @@ def samples(count=20, noise=0.01, hand_type=None):
         rel_trans=rel_trans,
         rel_trans_valid=present.all(1),
         wrist_cam=rng.uniform([-0.2, -0.2, 0.6], [0.2, 0.2, 1.2], (count, 2, 3)).astype(np.float32),
+        wrist_cam_valid=np.broadcast_to(present, (count, 2)),
         hand_present=present,
         hand_present_valid=rng.random(count) > 0.1,
     )
@@ -412,12 +413,12 @@ def test_the_depth_s_error_is_relative():
 
 def test_only_annotated_wrists_of_hands_that_are_there_have_a_place():
     prediction, truth, hand_type = samples()
-    joint_valid, present = truth.joint_valid.copy(), truth.hand_present.copy()
-    joint_valid[2, 1, 0] = present[5, 0] = False  # of two pairs of hands
-    truth = dataclasses.replace(truth, joint_valid=joint_valid, hand_present=present)
+    wrist_valid, present = truth.wrist_cam_valid.copy(), truth.hand_present.copy()
+    wrist_valid[2, 1] = present[5, 0] = False  # of two pairs of hands
+    truth = dataclasses.replace(truth, wrist_cam_valid=wrist_valid, hand_present=present)
     prediction.wrists[2, 1] = prediction.wrists[5, 0] = np.nan
     errors = errors_of(prediction, truth, hand_type).camera_space
-    expected = truth.joint_valid[..., 0] & truth.hand_present
+    expected = truth.wrist_cam_valid & truth.hand_present
     np.testing.assert_array_equal(errors.wrist_valid, expected)
     np.testing.assert_array_equal(errors.joint_valid, truth.joint_trunc & expected[..., None])
     prediction.wrists[2, 0] = np.nan

@@ -22,7 +22,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_page_has_each_sample_twice(built, tmp_path, capsys):
+def test_page_has_each_sample_twice(built, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(show, "_SMALL_BOX", 0.0)  # all of each image
     path = tmp_path / "page.png"
     assert show.main(["interhand26m", f"--data_dir={built}", f"--output={path}"]) == 0
     assert str(path) in capsys.readouterr().out

@@ -86,11 +86,15 @@ def random_batch(rng, samples=3):
     return {
         "camera_rotation": rotation,
         "camera_translation_mm": rng.normal(size=(samples, 3)) * 30 + [0, 0, 900],
+        "camera_valid": np.ones(samples, bool),
         "focal_px": rng.uniform(1000, 1300, (samples, 2)),
         "princpt_px": rng.uniform(100, 300, (samples, 2)),
         "joint_world_mm": rng.normal(size=(samples, 2, 21, 3)) * 60,
         "joint_valid_world": np.ones((samples, 2, 21), bool),
         "joint_valid_view": np.ones((samples, 2, 21), bool),
+        "joint_px": np.zeros((samples, 2, 21, 2)),
+        "joint_px_valid": np.zeros((samples, 2, 21), bool),
+        "label_confidence": np.ones((samples, 2)),
         "mano_valid": np.ones((samples, 2), bool),
         "mano_pose": rng.normal(size=(samples, 2, 48)) * 0.5,
         "mano_betas": rng.normal(size=(samples, 2, 10)),
@@ -146,3 +150,62 @@ def test_absent_hands_are_masked_and_finite():
     assert not np.asarray(targets.mano_joint_trunc[:, 1]).any()
     assert not np.asarray(targets.rel_trans_valid).any()
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(targets))
+
+
+def test_joints_marked_in_the_image_go_before_their_projection():
+    """Where the image is mirrored and turned, too; of a hand without a camera they are all."""
+    rng = np.random.default_rng(7)
+    batch = random_batch(rng, samples=4)
+    batch["img2bb"] = np.tile([[0.4, 0.1, 7.0], [-0.1, 0.4, 20.0]], (4, 1, 1))
+    batch["augmentation"][1:3, 2] = 1.0
+    batch["joint_px"] = rng.uniform(150, 350, (4, 2, 21, 2))
+    batch["joint_px_valid"] = rng.random((4, 2, 21)) < 0.5
+    batch["joint_valid_world"][3] = False
+    batch["camera_valid"][2] = False
+    batch["label_confidence"] = rng.random((4, 2))
+    targets = make_targets(load_hands(None), batch)
+    plain = {
+        **batch,
+        "joint_px_valid": np.zeros((4, 2, 21), bool),
+        "camera_valid": np.ones(4, bool),
+    }
+    projected = make_targets(load_hands(None), plain)
+    for i, mirrored in enumerate([False, True, True, False]):
+        for hand in range(2):
+            source = 1 - hand if mirrored else hand
+            marked = batch["joint_px_valid"][i, source]
+            x, y = batch["joint_px"][i, source].T
+            x = batch["image_size_px"][i, 0] - 1 - x if mirrored else x
+            cells = np.stack([0.4 * x + 0.1 * y + 7, -0.1 * x + 0.4 * y + 20], -1) / 32
+            expected = np.where(marked[:, None], cells, projected.joint_img[i, hand, :, :2])
+            np.testing.assert_allclose(targets.joint_img[i, hand, :, :2], expected, atol=2e-4)
+            known = {0: np.ones(21, bool), 1: np.ones(21, bool), 2: marked, 3: marked}[i]
+            np.testing.assert_array_equal(targets.joint_xy_valid[i, hand], known)
+            np.testing.assert_allclose(
+                targets.confidence[i, hand], batch["label_confidence"][i, source], rtol=1e-6
+            )
+    inside = np.all((targets.joint_img[..., :2] >= 0) & (targets.joint_img[..., :2] < 8), axis=-1)
+    near = (targets.joint_img[..., 2] >= 0) & (targets.joint_img[..., 2] < 8)
+    assert inside[3].any() and not targets.joint_trunc[3].any()
+    np.testing.assert_array_equal(targets.joint_xy_trunc[3], targets.joint_xy_valid[3] & inside[3])
+    # Without a camera a joint in 3D still teaches its depth, and none of its place.
+    unknown = ~targets.joint_xy_valid[2]
+    np.testing.assert_array_equal(
+        targets.joint_trunc[2], np.where(unknown, near[2], near[2] & inside[2])
+    )
+    assert not targets.wrist_cam_valid[2].any() and targets.wrist_cam_valid[0].all()
+    assert not targets.mano_joint_trunc[2].any() and targets.mano_joint_trunc[0].any()
+
+
+def test_meshes_stand_for_the_joints_of_hands_without():
+    batch = random_batch(np.random.default_rng(8), samples=2)
+    batch["joint_valid_world"][1] = False
+    batch["mano_vertices_m"] = np.random.default_rng(9).normal(0, 0.1, (2, 2, 778, 3))
+    batch["mano_vertices_valid"] = np.ones((2, 2), bool)
+    hands = load_hands(None)
+    targets = make_targets(hands, batch)
+    without = {name: value for name, value in batch.items() if "vertices" not in name}
+    annotated = make_targets(hands, without)
+    np.testing.assert_allclose(targets.joint_cam[0], annotated.joint_cam[0], atol=1e-6)
+    np.testing.assert_allclose(targets.joint_cam[1], targets.mano_joint_cam[1], atol=1e-6)
+    assert targets.joint_valid.all()

@@ -5,8 +5,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import simplejpeg
+
+from er_jax.mano import HANDS, HandModel, joint_order, mano_forward
+from er_jax.mano.joints import HAND21, INTERHAND21
 
 WIDTH, HEIGHT = 96, 64
 FOCAL = 300.0
@@ -58,8 +62,14 @@ def annotation_path(raw_dir: Path, name: str, split: str = "train") -> Path:
     return raw_dir / "annotations" / split / f"InterHand2.6M_{split}_{name}.json"
 
 
-def tiny_tree(split: str = "train", frames: int = 2, cameras: int = 2, seed: int = 0) -> TinyTree:
-    """Two captures, `frames` frames each, seen by `cameras` cameras; two hands, all valid.
+def tiny_tree(
+    split: str = "train",
+    frames: int = 2,
+    cameras: int = 2,
+    seed: int = 0,
+    captures: tuple[str, ...] = ("0", "1"),
+) -> TinyTree:
+    """Captures, `frames` frames each, seen by `cameras` cameras; two hands, all valid.
 
     The first camera looks along the world's z axis from 1 m before its origin.
     """
@@ -67,7 +77,7 @@ def tiny_tree(split: str = "train", frames: int = 2, cameras: int = 2, seed: int
     names = [str(400260 + i) for i in range(cameras)]
     rotations = [np.eye(3), *(_rotation(random) for _ in names[1:])]
     tree = TinyTree(split, {"images": [], "annotations": []}, {}, {}, {})
-    for capture in ("0", "1"):
+    for capture in captures:
         tree.camera[capture] = {
             "campos": {
                 name: (-DISTANCE_MM * rotation[2]).tolist()
@@ -83,6 +93,36 @@ def tiny_tree(split: str = "train", frames: int = 2, cameras: int = 2, seed: int
         for frame in range(20000, 20000 + 3 * frames, 3):
             _add_frame(tree, capture, frame, names, random)
     return tree
+
+
+def take_joints_of_fits(tree: TinyTree, hands: HandModel, noise_mm: float = 0.0) -> None:
+    """Makes the annotated joints those of the fits, but for some noise."""
+    random = np.random.default_rng(0)
+    for capture, frames in tree.mano.items():
+        for frame, fits in frames.items():
+            values = ([fits[side][key] for side in HANDS] for key in ("shape", "pose", "trans"))
+            mesh = mano_forward(hands, *(np.array(value, np.float32) for value in values))
+            joints_mm = 1000 * np.asarray(mesh.joints)[:, joint_order(HAND21, INTERHAND21)]
+            joints_mm = joints_mm.reshape(42, 3) + random.normal(0, noise_mm, (42, 3))
+            tree.joint_3d[capture][frame]["world_coord"] = joints_mm.tolist()
+
+
+def squash(tree: TinyTree, raw_dir: Path, folder: str) -> None:
+    """Resizes a camera's images to the turned shape, as camera 400412's were, where they lie.
+
+    Args:
+      tree: written before; its annotations give the new size, its calibration stays.
+      raw_dir: that it was written to.
+      folder: of the images, such as `Capture0/ROM01/cam400261`.
+    """
+    for image in tree.data["images"]:
+        path = raw_dir / "images" / tree.split / image["file_name"]
+        if image["file_name"].startswith(f"{folder}/"):
+            pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+            turned = cv2.resize(pixels, (image["height"], image["width"]))
+            path.write_bytes(cv2.imencode(".jpg", turned)[1].tobytes())
+            image["width"], image["height"] = image["height"], image["width"]
+    tree.write_annotations(raw_dir)
 
 
 def _add_frame(

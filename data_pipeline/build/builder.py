@@ -22,7 +22,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.dataset_info import DatasetIdentity
 from tensorflow_datasets.core.utils import Version
 
-from data_pipeline.build.request import REPORT, BuildRequest, differences, identity
+from data_pipeline.build.request import BuildRequest, differences, identity
 from data_pipeline.build.shards import (
     ShardJob,
     ShardResult,
@@ -30,6 +30,7 @@ from data_pipeline.build.shards import (
     shuffled_order,
     write_shards,
 )
+from data_pipeline.datasets import REPORT
 from data_pipeline.records import (
     ANNOTATIONS,
     BOX_SOURCES,
@@ -123,12 +124,12 @@ def _build_split(
             note=str(work / f"shard_{i:05d}.json"),
             start=start,
             stop=stop,
-            min_brightness=plan.min_brightness,
+            drop_dark=plan.drop_dark,
             bad_image_limit=max_bad_images,
         )
         for i, (start, stop) in enumerate(plan.bounds)
     ]
-    _check_free_space(len(table) * plan.record_bytes, jobs)
+    _check_free_space(plan.needed_bytes, jobs)
     results = write_shards(
         jobs, workers, lambda done: tracker(f"{split}: records", done, len(table))
     )
@@ -140,7 +141,7 @@ def _build_split(
     info = tfds.core.SplitInfo(
         name=split, shard_lengths=lengths, num_bytes=size, filename_template=template
     )
-    return info, _split_report(table, plan.counts, results, size)
+    return info, _split_report(table, plan, results, size)
 
 
 def _save_annotations(
@@ -158,8 +159,11 @@ class _Plan(msgspec.Struct):
     """The plan by which a split is written; kept, so that a later run writes the same shards."""
 
     counts: dict[str, int]
-    min_brightness: float | None
-    record_bytes: float
+    drop_dark: bool
+    notes: list[str]
+    findings: dict[str, Any]
+    part: str | None
+    needed_bytes: float
     bounds: list[tuple[int, int]]
 
 
@@ -170,28 +174,45 @@ def _saved_plan(request: BuildRequest, split: str, work: Path, tracker: Tracker)
         shutil.rmtree(work, ignore_errors=True)
         index = request.read_split(split, tracker)
         table = index.table
+        if {*table.columns} != {*request.fields}:
+            raise ValueError(
+                f"{request.dataset}: split {split!r} has the fields "
+                f"{sorted(table.columns)}, its request names {sorted(request.fields)}"
+            )
         table.save(work / "table")
         np.save(work / "table" / "order.npy", shuffled_order(len(table)))
-        record_bytes = _mean_record_bytes(table, request.with_vertices)
-        bounds = shard_bounds(len(table), record_bytes)
-        plan = _Plan(dict(index.counts), index.min_brightness, record_bytes, bounds)
+        record_bytes, share_there = _mean_record_bytes(table)
+        plan = _Plan(
+            counts=dict(index.counts),
+            drop_dark=index.drop_dark,
+            notes=list(index.notes),
+            findings=dict(index.findings),
+            part=index.part,
+            needed_bytes=len(table) * share_there * record_bytes,
+            bounds=shard_bounds(len(table), record_bytes),
+        )
         write_json(path, msgspec.to_builtins(plan))
     return msgspec.json.decode(path.read_bytes(), type=_Plan)
 
 
 def _split_report(
-    table: RecordTable, counts: Mapping[str, int], results: Sequence[ShardResult], size: int
+    table: RecordTable, plan: _Plan, results: Sequence[ShardResult], size: int
 ) -> dict[str, Any]:
     sources = np.bincount(table.columns["bbox_source"][:], minlength=len(BOX_SOURCES))
     hand_types = np.sum([result.hand_types for result in results], axis=0)
     bad_images = sorted(bad for result in results for bad in result.bad_images)
+    dark = sum(result.dark for result in results)
     return {
+        "part": plan.part,
         "counts": {
-            **counts,
-            "dropped: dark image": sum(result.dark for result in results),
+            **plan.counts,
+            "dropped: dark image": dark if plan.drop_dark else 0,
             "dropped: bad image": len(bad_images),
             "records": sum(result.records for result in results),
+            "of these dark": 0 if plan.drop_dark else dark,
         },
+        "notes": plan.notes,
+        **plan.findings,
         "hand_types": dict(zip(HAND_TYPES, hand_types.tolist(), strict=True)),
         "box_sources": {name: int(n) for name, n in zip(BOX_SOURCES, sources, strict=True) if n},
         "shards": len(results),
@@ -241,10 +262,12 @@ def _locked(path: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def _mean_record_bytes(table: RecordTable, with_vertices: bool) -> float:
+def _mean_record_bytes(table: RecordTable) -> tuple[float, float]:
+    """Bytes of a record by some of those whose image is there, and how many of them these are."""
     rows = np.linspace(0, len(table) - 1, min(64, len(table))).astype(int)
     sizes = [p.stat().st_size for p in map(table.image_path, rows) if p.exists()]
-    return float(np.mean(sizes or [0])) + _RECORD_BYTES + with_vertices * _VERTEX_BYTES
+    vertices = _VERTEX_BYTES if "mano_vertices_m" in table.columns else 0
+    return float(np.mean(sizes or [0])) + _RECORD_BYTES + vertices, len(sizes) / len(rows)
 
 
 def _check_free_space(needed: float, jobs: Sequence[ShardJob]) -> None:
@@ -274,7 +297,7 @@ def _write_metadata(
             config_name=request.config,
         ),
         description=request.description,
-        features=record_features(with_vertices=request.with_vertices),
+        features=record_features(request.fields),
     )
     info.set_file_format("array_record")
     info.set_splits(tfds.core.SplitDict(infos))

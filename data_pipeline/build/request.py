@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_pipeline.datasets import REPORT
 from data_pipeline.records import BUILDER_VERSION, RecordTable
 from er_jax.utils.progress import Tracker
-
-REPORT = "build_report.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,8 +19,14 @@ class SplitTable:
     table: RecordTable
     counts: Mapping[str, int]
     """Annotations by fate, in the order in which the rules are applied."""
-    min_brightness: float | None = None
-    """Records whose image's mean brightness is below this are left out as they are read."""
+    drop_dark: bool = False
+    """Leaves out records whose image is dark; in any case they are counted."""
+    notes: Sequence[str] = ()
+    """Sentences on what was found, which the command prints."""
+    findings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """The same as plain JSON, for the report."""
+    part: str | None = None
+    """Where a choice of the user made it a part of the published split: which part."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +42,8 @@ class BuildRequest:
     source_files: Mapping[str, Path]
     """The annotation files by a name for each; their digests are part of the report."""
     read_split: Callable[[str, Tracker], SplitTable]
-    with_vertices: bool = False
+    fields: Sequence[str]
+    """The fields of its records (`records.FIELDS` and `TEXT_FIELDS`), the same in every split."""
 
 
 def identity(request: BuildRequest) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from data_pipeline.images import mean_brightness, read_image_file
+from data_pipeline.images import is_dark, read_image_file
 from data_pipeline.records import RecordCodec, RecordTable, record_features
 from er_jax.utils.atomic_write import atomic_write, write_json
 from er_jax.utils.errors import BadImageError, DataError, disk_error
@@ -41,7 +41,7 @@ class ShardJob:
     note: str
     start: int
     stop: int
-    min_brightness: float | None
+    drop_dark: bool
     bad_image_limit: int
 
 
@@ -51,6 +51,7 @@ class ShardResult(msgspec.Struct):
     records: int
     data_bytes: int
     dark: int
+    """Dark images, left out or not."""
     bad_images: list[str]
     left_out: list[int]
     """Rows of the table whose images were dark or bad."""
@@ -177,7 +178,7 @@ def _write_shard(job: ShardJob, count: Callable[[int], None]) -> ShardResult:
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
     table = RecordTable.load(Path(job.table_dir))
     order = np.load(Path(job.table_dir) / "order.npy", mmap_mode="r")[job.start : job.stop]
-    codec = RecordCodec.of(record_features(with_vertices="mano_vertices_m" in table.columns))
+    codec = RecordCodec.of(record_features(table.columns))
     result = ShardResult(0, 0, 0, [], [], [0, 0, 0])
     try:
         with atomic_write(path, temporary=unfinished, durable=True):
@@ -211,11 +212,12 @@ def _write_record(
         result.left_out.append(row)
         _check_bad_images(result.bad_images, job.bad_image_limit)
         return
-    if job.min_brightness is not None and mean_brightness(image) < job.min_brightness:
+    if is_dark(image):
         result.dark += 1
-        result.left_out.append(row)
-        return
-    data = codec.encode({**record, "image": image})
+        if job.drop_dark:
+            result.left_out.append(row)
+            return
+    data = codec.encode({**record, "image": image.data})
     writer.write(data)
     result.records += 1
     result.data_bytes += len(data)

@@ -179,7 +179,7 @@ def _camera_space(
     """Joints and wrists where they are, the wrist's depth in shares of the true one."""
     if prediction.wrists is None:
         return None
-    known = truth.joint_valid[..., WRIST] & truth.hand_present & sample_mask[:, None]
+    known = truth.wrist_cam_valid & truth.hand_present & sample_mask[:, None]
     off = (prediction.wrists - truth.wrist_cam)[..., None]
     wrist, true_wrist = mesh.joints[..., :1], joint_cam[..., :1]
     joint_mm = _distance_mm(mesh.joints - wrist + off, joint_cam - true_wrist)

@@ -253,7 +253,7 @@ def _typical(vectors: Float[np.ndarray, "N 3"]) -> float:
 
 
 def _check_wrists(predictions: Predictions, truth: Targets) -> None:
-    known = np.asarray(truth.joint_valid)[..., 0] & np.asarray(truth.hand_present)
+    known = np.asarray(truth.wrist_cam_valid) & np.asarray(truth.hand_present)
     if not known.any():
         return
     own, true = predictions.arrays["wrists"][known], np.asarray(truth.wrist_cam)[known]

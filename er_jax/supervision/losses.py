@@ -37,24 +37,41 @@ def losses(
     right, their depth means nothing, and its gradient is none.
 
     A term is the mean over all its elements, those without an annotation counting as zero, so that
-    a batch with fewer annotations pulls less, not harder.
+    a batch with fewer annotations pulls less, not harder. What is said of a hand counts with the
+    confidence of its labels, what is said of two with the lesser one.
 
     Raises:
       KeyError: if a weight names no term, or a term has no weight.
     """
     mesh, pose = targets.mano_hand_valid[..., None, None], targets.mano_pose_valid[..., None]
-    joint, joint_seen = targets.joint_valid[..., None], targets.joint_trunc[..., None]
+    in_image, in_volume = targets.joint_xy_trunc[..., None], targets.joint_trunc[..., None]
+    seen = jnp.concatenate([in_image, in_image, in_volume], axis=-1)
+    both_sure = jnp.min(targets.confidence, axis=-1)
+
+    def of_hands(predicted: Array, target: Array, mask: Array) -> Array:
+        confidence = targets.confidence.reshape(*mask.shape[:2], *[1] * (mask.ndim - 2))
+        return _l1(predicted, target, mask, confidence)
+
     terms = {
-        "rel_trans": _l1(prediction.rel_trans, targets.rel_trans, targets.rel_trans_valid[:, None]),
-        "mano_pose": _l1(prediction.pose, targets.mano_pose, pose),
-        "mano_shape": _l1(prediction.betas, targets.mano_shape, pose),
-        "joint_cam": _l1(prediction.joints, targets.joint_cam, joint),
-        "mano_joint_cam": _l1(prediction.joints, targets.mano_joint_cam, mesh),
-        "joint_img": _l1(prediction.joint_img, targets.joint_img, joint_seen),
-        "mano_joint_img": _l1(
+        "rel_trans": _l1(
+            prediction.rel_trans,
+            targets.rel_trans,
+            targets.rel_trans_valid[:, None],
+            both_sure[:, None],
+        ),
+        "mano_pose": of_hands(prediction.pose, targets.mano_pose, pose),
+        "mano_shape": of_hands(prediction.betas, targets.mano_shape, pose),
+        "joint_cam": of_hands(
+            prediction.joints, targets.joint_cam, targets.joint_valid[..., None]
+        ),
+        "mano_joint_cam": of_hands(prediction.joints, targets.mano_joint_cam, mesh),
+        "joint_img": of_hands(prediction.joint_img, targets.joint_img, seen),
+        "mano_joint_img": of_hands(
             prediction.joint_img, targets.mano_joint_img, targets.mano_joint_trunc[..., None]
         ),
-        "joint_proj": _l1(prediction.joint_proj, targets.joint_img[..., :2], joint),
+        "joint_proj": of_hands(
+            prediction.joint_proj, targets.joint_img[..., :2], targets.joint_xy_valid[..., None]
+        ),
         "presence": _presence(prediction, targets),
         "depth": _depth(prediction, targets),
     }
@@ -75,7 +92,7 @@ def _presence(prediction: Prediction, targets: Targets) -> Float[Array, ""]:
 
 
 def _depth(prediction: Prediction, targets: Targets) -> Float[Array, ""]:
-    known = targets.joint_valid[..., 0] & (targets.wrist_cam[..., 2] > NEAREST_DEPTH_M)
+    known = targets.wrist_cam_valid & (targets.wrist_cam[..., 2] > NEAREST_DEPTH_M)
     # Only the heatmaps follow: the meshes lost 5 mm where they bent to a depth.
     joints, rel_trans = jax.lax.stop_gradient((prediction.joints, prediction.rel_trans))
     wrists = place_hands(joints, rel_trans, prediction.joint_img, targets.cells_to_rays, known)
@@ -86,6 +103,6 @@ def _depth(prediction: Prediction, targets: Targets) -> Float[Array, ""]:
     return jnp.mean(jnp.where(known, jnp.minimum(jnp.abs(found - true), FAR_OFF), 0.0))
 
 
-def _l1(predicted: Array, target: Array, mask: Array) -> Float[Array, ""]:
-    """Mean of |predicted − target| over all elements, zero where the mask is not set."""
-    return jnp.mean(jnp.where(mask, jnp.abs(predicted - target), 0.0))
+def _l1(predicted: Array, target: Array, mask: Array, weight: Array) -> Float[Array, ""]:
+    """Mean of weight·|predicted − target| over all elements, zero where the mask is not set."""
+    return jnp.mean(jnp.where(mask, weight * jnp.abs(predicted - target), 0.0))

@@ -51,15 +51,19 @@ class Targets:
     mano_shape: Float[Array, "B 2 10"]  # betas
     rel_trans: Float[Array, "B 3"]  # left wrist minus right wrist
     joint_valid: Bool[Array, "B 2 21"]  # annotated in 3D
-    joint_trunc: Bool[Array, "B 2 21"]  # annotated and inside the crop and the depth box
+    joint_trunc: Bool[Array, "B 2 21"]  # so, seen, inside the crop (if known) and the depth box
+    joint_xy_valid: Bool[Array, "B 2 21"]  # its place in the image is known
+    joint_xy_trunc: Bool[Array, "B 2 21"]  # so, seen, inside the crop and (if in 3D) the depth box
     mano_joint_trunc: Bool[Array, "B 2 21"]
     mano_hand_valid: Bool[Array, "B 2"]  # the hand has a MANO fit: its mesh
     mano_pose_valid: Bool[Array, "B 2"]  # and the fit is given by its pose and shape
     rel_trans_valid: Bool[Array, "B"]
     wrist_cam: Float[Array, "B 2 3"]  # the annotated wrist's place in the camera's axes
+    wrist_cam_valid: Bool[Array, "B 2"]  # and the camera is known
     hand_present: Bool[Array, "B 2"]  # by `hand_type`, unless all its joints are outside the crop
     hand_present_valid: Bool[Array, "B"]
     cells_to_rays: Float[Array, "B 2 3"]  # from (x, y) in cells to (x/z, y/z): crop and camera
+    confidence: Float[Array, "B 2"]  # of a hand's labels, from 0 to 1: how much they weigh
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,8 +102,10 @@ def make_targets(hands: HandModel, batch: Batch, sizes: TargetSizes | None = Non
     turn = _augmentation_transform(batch["augmentation"][:, 1], flip)
     cells = jnp.array([heatmap_size, heatmap_size]) / sizes.input_size
 
-    def to_cells(points_cam: Array, wrist_cam: Array) -> Array:
-        pixels = _project(points_cam, batch["focal_px"], batch["princpt_px"])
+    def projected(points_cam: Array) -> Array:
+        return _project(points_cam, batch["focal_px"], batch["princpt_px"])
+
+    def to_cells(pixels: Array, points_cam: Array, wrist_cam: Array) -> Array:
         width = batch["image_size_px"][:, None, None, 0]
         x = jnp.where(flip[:, None, None], width - 1 - pixels[..., 0], pixels[..., 0])
         pixels = jnp.stack([x, pixels[..., 1], jnp.ones_like(x)], axis=-1)
@@ -117,17 +123,33 @@ def make_targets(hands: HandModel, batch: Batch, sizes: TargetSizes | None = Non
 
     known = _annotations(hands, batch)
     joint_cam, joint_wrist_cam = known.joint_cam, known.joint_cam[:, :, :1]
-    joint_img = _swap_if(flip, to_cells(joint_cam, joint_wrist_cam))
-    joint_valid, joint_seen = (_swap_if(flip, x) for x in (known.joint_valid, known.joint_seen))
+    marked = batch["joint_px_valid"]
+    joint_px = jnp.where(marked[..., None], batch["joint_px"], projected(joint_cam))
+    joint_img = _swap_if(flip, to_cells(joint_px, joint_cam, joint_wrist_cam))
+    camera_valid = batch["camera_valid"][:, None, None]
+    joint_valid, xy_valid, joint_seen, marked = (
+        _swap_if(flip, x)
+        for x in (
+            known.joint_valid,
+            marked | (known.joint_valid & camera_valid),
+            known.joint_seen | marked,
+            marked,
+        )
+    )
     crop, volume = [heatmap_size] * 2, [heatmap_size, heatmap_size, depth_bins]
     # Without any joint nothing says that the hand is outside.
-    in_crop = joint_valid & inside(joint_img, crop)
-    anywhere = jnp.any(in_crop, axis=-1) | ~jnp.any(joint_valid, axis=-1)
+    in_crop = xy_valid & inside(joint_img, crop)
+    anywhere = jnp.any(in_crop, axis=-1) | ~jnp.any(xy_valid, axis=-1)
+    near = (joint_img[..., 2] >= 0) & (joint_img[..., 2] < depth_bins)
+    shown = jnp.where(xy_valid, inside(joint_img, crop) & near, near)
+    joint_trunc = joint_valid & joint_seen & shown
     wrist_cam = augmented(joint_wrist_cam)[:, :, WRIST]
 
     mano_joint_cam = joints_from_vertices(hands, known.mesh_cam)
     mano_wrist_cam = mano_joint_cam[:, :, :1]
-    mano_joint_img = _swap_if(flip, to_cells(mano_joint_cam, mano_wrist_cam))
+    mano_joint_img = _swap_if(
+        flip, to_cells(projected(mano_joint_cam), mano_joint_cam, mano_wrist_cam)
+    )
     mesh_valid = _swap_if(flip, known.mesh_valid)
 
     return Targets(
@@ -140,15 +162,19 @@ def make_targets(hands: HandModel, batch: Batch, sizes: TargetSizes | None = Non
         mano_shape=_swap_if(flip, batch["mano_betas"]),
         rel_trans=wrist_cam[:, 1] - wrist_cam[:, 0],
         joint_valid=joint_valid,
-        joint_trunc=joint_valid & joint_seen & inside(joint_img, volume),
-        mano_joint_trunc=mesh_valid[..., None] & inside(mano_joint_img, volume),
+        joint_trunc=joint_trunc,
+        joint_xy_valid=xy_valid,
+        joint_xy_trunc=in_crop & joint_seen & (near | ~joint_valid),
+        mano_joint_trunc=mesh_valid[..., None] & camera_valid & inside(mano_joint_img, volume),
         mano_hand_valid=mesh_valid,
         mano_pose_valid=_swap_if(flip, batch["mano_valid"]),
         rel_trans_valid=joint_valid[:, 0, WRIST] & joint_valid[:, 1, WRIST],
         wrist_cam=wrist_cam,
+        wrist_cam_valid=joint_valid[..., WRIST] & batch["camera_valid"][:, None],
         hand_present=_swap_if(flip, hands_of_type(batch["hand_type"])) & anywhere,
         hand_present_valid=batch["hand_type_valid"],
         cells_to_rays=_cells_to_rays(batch, turn, flip, cells),
+        confidence=_swap_if(flip, batch["label_confidence"]),
     )
 
 
@@ -172,7 +198,10 @@ class _Annotations(NamedTuple):
 
 
 def _annotations(hands: HandModel, batch: Batch) -> _Annotations:
-    """Annotated joints and fitted meshes; fits that are meshes (HIC) also stand for the joints."""
+    """Annotated joints and fitted meshes.
+
+    Fits that are meshes also stand for the joints of hands that have none (HIC).
+    """
     translation = batch["camera_translation_mm"] / MILLIMETRES_PER_METRE
 
     def to_camera(points_world: Array) -> Array:
@@ -189,11 +218,12 @@ def _annotations(hands: HandModel, batch: Batch) -> _Annotations:
     if "mano_vertices_m" not in batch:
         return known
     given = batch["mano_vertices_valid"]
+    alone = given & ~known.joint_valid.any(axis=-1)
     joints = joints_from_vertices(hands, batch["mano_vertices_m"])
     return _Annotations(
-        joint_cam=jnp.where(given[..., None, None], joints, known.joint_cam),
-        joint_valid=known.joint_valid | given[..., None],
-        joint_seen=known.joint_seen | given[..., None],
+        joint_cam=jnp.where(alone[..., None, None], joints, known.joint_cam),
+        joint_valid=known.joint_valid | alone[..., None],
+        joint_seen=known.joint_seen | alone[..., None],
         mesh_cam=jnp.where(given[..., None, None], batch["mano_vertices_m"], known.mesh_cam),
         mesh_valid=known.mesh_valid | given,
     )

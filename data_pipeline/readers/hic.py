@@ -1,9 +1,10 @@
 """HIC (Tzionas et al. 2016): from the raw tree to records.
 
-Its fits are meshes in camera axes: there are no annotated joints and no MANO parameters, so those
-fields are invalid in every record and `mano_vertices_m` stands for them.
+Its fits are meshes in camera axes: there are no annotated joints and no MANO parameters, and
+`mano_vertices_m` stands for them.
 """
 
+import argparse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -12,10 +13,18 @@ import msgspec
 import numpy as np
 
 from data_pipeline import boxes
-from data_pipeline.build.request import SplitTable
-from data_pipeline.records import BOX_SOURCES, HAND_TYPES, Column, Lookup, RecordTable
+from data_pipeline.build.request import BuildRequest, SplitTable
+from data_pipeline.records import (
+    BOX_SOURCES,
+    HAND_TYPES,
+    REQUIRED_FIELDS,
+    Column,
+    Lookup,
+    RecordTable,
+)
 from er_jax.utils.errors import DataError
 
+HELP = "HIC: hands in action"
 NAME = "hic"
 SPLIT = "test"
 SUBSETS = ("all", "hand_hand", "hand_object")
@@ -23,6 +32,16 @@ LAST_HAND_HAND_SEQUENCE = 14
 FOCAL_PX = (525.0, 525.0)
 PRINCPT_PX = (319.5, 239.5)
 VERTICES = 778
+RECORD_FIELDS = (
+    *REQUIRED_FIELDS,
+    "seq_name",
+    "image_id",
+    "frame_idx",
+    "focal_px",
+    "princpt_px",
+    "mano_vertices_m",
+    "mano_vertices_valid",
+)
 
 
 class _Image(msgspec.Struct):
@@ -45,6 +64,30 @@ class _Annotation(msgspec.Struct):
 class _File(msgspec.Struct):
     images: list[_Image]
     annotations: list[_Annotation]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the subset."""
+    parser.add_argument("--subset", choices=SUBSETS, default="all")
+
+
+def make_request(options: argparse.Namespace) -> BuildRequest:
+    """Returns the request that the command's options make."""
+    return BuildRequest(
+        dataset=NAME,
+        config=options.subset,
+        description=(
+            f"HIC (Tzionas et al. 2016), {options.subset}; "
+            "https://files.is.tue.mpg.de/dtzionas/Hand-Object-Capture/"
+        ),
+        splits=(SPLIT,),
+        options={},
+        source_files={"HIC.json": annotation_file(options.raw_dir)},
+        read_split=lambda split, track: read_split(
+            options.raw_dir, subset=options.subset, progress=track
+        ),
+        fields=RECORD_FIELDS,
+    )
 
 
 def annotation_file(raw_dir: Path) -> Path:
@@ -117,7 +160,6 @@ def _table(
     columns: dict[str, Column] = {
         "file_name": text([image.file_name for image in images]),
         "seq_name": text([str(image.seq_name) for image in images]),
-        **{name: same(np.array(b"")) for name in ("capture", "subject", "camera")},
         "annotation_id": np.array([annotation.id for annotation in annotations], np.int32),
         "image_id": np.array([image.id for image in images], np.int32),
         "frame_idx": np.array(
@@ -126,23 +168,12 @@ def _table(
         "hand_type": np.array([HAND_TYPES.index(a.hand_type) for a in annotations], np.int8),
         "hand_type_valid": np.ones(count, bool),
         "image_size_px": size_px,
-        "camera_rotation": same(np.eye(3, dtype=np.float32)),
-        "camera_translation_mm": same(np.zeros(3, np.float32)),
         "focal_px": same(np.array(FOCAL_PX, np.float32)),
         "princpt_px": same(np.array(PRINCPT_PX, np.float32)),
-        "joint_world_mm": same(np.zeros((2, 21, 3), np.float32)),
-        "joint_valid_world": same(np.zeros((2, 21), bool)),
-        "joint_valid_view": same(np.zeros((2, 21), bool)),
-        "mano_valid": same(np.zeros(2, bool)),
-        "mano_pose": same(np.zeros((2, 48), np.float32)),
-        "mano_betas": same(np.zeros((2, 10), np.float32)),
-        "mano_trans_m": same(np.zeros((2, 3), np.float32)),
         "mano_vertices_m": vertices,
         "mano_vertices_valid": valid,
         "bbox_px": bbox.astype(np.float32),
         "bbox_source": np.full(count, BOX_SOURCES.index("mesh"), np.int8),
-        "abs_depth_mm": same(np.zeros(2, np.float32)),
-        "abs_depth_valid": np.zeros(count, bool),
     }
     return RecordTable(raw_dir, columns)
 

@@ -6,19 +6,47 @@ absent, its MANO fit too; an annotation without a valid joint, in either sense, 
 the image is dropped.
 """
 
+from __future__ import annotations
+
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from data_pipeline import boxes
-from data_pipeline.build.interhand26m import files as files
+from data_pipeline.build.fit_errors import (
+    FITS_UNCHECKED,
+    Fits,
+    fit_errors_mm,
+    fit_notes,
+    summary,
+)
 from data_pipeline.build.request import SplitTable
-from data_pipeline.records import BOX_SOURCES, HAND_TYPES, Column, Lookup, RecordTable
+from data_pipeline.readers.interhand26m import files
+from data_pipeline.readers.interhand26m.downloaded import Choice, ImagesOnDisk, capture_note
+from data_pipeline.readers.interhand26m.squashed import (
+    Squashed,
+    SquashedCamera,
+    mended,
+    report_entry,
+    squashed_cameras,
+    squashed_note,
+)
+from data_pipeline.records import (
+    BOX_SOURCES,
+    HAND_TYPES,
+    REQUIRED_FIELDS,
+    Column,
+    Lookup,
+    RecordTable,
+)
 from er_jax.mano.joints import HAND21, INTERHAND21, joint_order
 from er_jax.utils.errors import DataError
+
+if TYPE_CHECKING:  # which imports JAX
+    from er_jax.mano import HandModel
 
 logger = logging.getLogger(__name__)
 
@@ -28,9 +56,23 @@ SUBSETS = ("all", "human_annot", "machine_annot", "interacting_mano")
 ID_LIST_SUBSETS = ("human_annot", "machine_annot")
 BOX_RULE = "joints valid in 3D, seen or not"
 """Which joints of the hands present a box is drawn around, as the dataset's own loader does."""
-MIN_BRIGHTNESS = 10.0
-"""Mean brightness, of 255, under which `interacting_mano` leaves an image out."""
-
+RECORD_FIELDS = (
+    *REQUIRED_FIELDS,
+    "capture",
+    "subject",
+    "seq_name",
+    "camera",
+    "image_id",
+    "frame_idx",
+    *boxes.JOINT_FIELDS,
+    "joint_valid_view",
+    "mano_valid",
+    "mano_pose",
+    "mano_betas",
+    "mano_trans_m",
+    "abs_depth_mm",
+    "abs_depth_valid",
+)
 Boxes = Literal["auto", "joints", "rootnet"]
 
 _WRIST = INTERHAND21.index("Wrist")
@@ -41,6 +83,12 @@ _CHUNK = 1 << 15
 def splits_of(raw_dir: Path) -> tuple[str, ...]:
     """The splits that a raw tree has annotations of."""
     return tuple(s for s in SPLITS if (raw_dir / "annotations" / s).is_dir())
+
+
+def captures_of(raw_dir: Path, split: str) -> list[str]:
+    """The names of a split's captures, by its cameras; raises as `read_split`."""
+    cameras = files.read_camera_file(annotation_files(raw_dir, split)["camera"])
+    return list(dict.fromkeys(capture for capture, _ in cameras.rows))
 
 
 def annotation_files(raw_dir: Path, split: str) -> dict[str, Path]:
@@ -65,6 +113,11 @@ def read_split(
     subset: str = "all",
     annotation_ids: np.ndarray | None = None,
     box_choice: Boxes = "auto",
+    squashed: Squashed = "drop",
+    captures: Sequence[str] | None = None,
+    on_disk: ImagesOnDisk | None = None,
+    hands: HandModel | None = None,
+    max_fit_error_mm: float | None = None,
     progress: files.Progress = lambda what, done, total: None,
 ) -> SplitTable:
     """The records of a split.
@@ -76,6 +129,11 @@ def read_split(
       annotation_ids: the ids of `human_annot` or `machine_annot`.
       box_choice: `auto` takes RootNet's boxes for val and test where the file is there, and the
         joints' for train.
+      squashed: what is done with images of another shape than their camera is calibrated for.
+      captures: to take; None: all.
+      on_disk: takes only images whose files are there; None: all, there or not.
+      hands: that the fits were made with, to compare these with the joints; None: not compared.
+      max_fit_error_mm: drops records with a hand whose fit is farther off, on average; None: none.
 
     Raises:
       DataError: a file is missing, cut short or of another version; files contradict each other;
@@ -92,14 +150,17 @@ def read_split(
     images, annotations = files.read_data_file(paths["data"], progress)
     rootnet = files.read_rootnet_file(paths["rootnet"]) if "rootnet" in paths else None
 
-    table, rules = _assemble(
-        paths, raw_dir / "images" / split, images, annotations, cameras, frames
+    choice = Choice.of(images, captures, on_disk)
+    found = [one for one in squashed_cameras(images, cameras) if choice.kept[one.images].any()]
+    table, image, rules = _assemble(
+        paths, raw_dir / "images" / split, images, annotations, cameras, frames, found, squashed
     )
     source = _box_choice(split, box_choice, paths)
     table, rules["box misses the image"] = _add_boxes(table, rootnet, source)
     counts = {"annotations": len(table)}
     kept = np.ones(len(table), bool)
-    for rule, dropped in rules.items():
+    by_image = {rule: dropped[image] for rule, dropped in choice.rules().items()}
+    for rule, dropped in (by_image | rules).items():
         counts[f"dropped: {rule}"] = int((kept & dropped).sum())
         kept &= ~dropped
     in_subset = _in_subset(table, subset, annotation_ids)
@@ -107,13 +168,73 @@ def read_split(
     counts["usable and interacting_mano, if not dark"] = int((kept & _has_both_fits(table)).sum())
     counts[f"not in subset {subset}"] = int((kept & ~in_subset).sum())
     kept &= in_subset
-    if not kept.any():
+    table = table.select(np.flatnonzero(kept))
+    findings: dict[str, Any] = {}
+    notes: list[str] = []
+    if choice.rules():
+        findings["captures"] = choice.report()
+        notes += map(capture_note, findings["captures"])
+    if found:
+        of_kept = image[choice.kept[image]]
+        findings["squashed_cameras"] = [report_entry(one, of_kept, squashed) for one in found]
+        notes += map(squashed_note, findings["squashed_cameras"])
+    part = choice.part(image)
+    if hands is None:
+        notes += [FITS_UNCHECKED] if frames.mano_valid.any() else []
+    else:
+        errors_mm, findings["fit_errors_mm"] = _fit_errors(table, frames, hands, progress)
+        notes += fit_notes(findings["fit_errors_mm"])
+        if max_fit_error_mm is not None:
+            far = (errors_mm > max_fit_error_mm).any(axis=1)
+            rule = f"fit off its joints by more than {max_fit_error_mm:g} mm"
+            counts[f"dropped: {rule}"] = int(far.sum())
+            table = table.select(np.flatnonzero(~far))
+            if far.any():
+                part = "; ".join([*([part] if part else []), f"without {far.sum():,}: {rule}"])
+    if not len(table):
         raise DataError(
             f"{paths['data']}: no annotation of split {split!r} is left for subset {subset!r} "
             f"({', '.join(f'{what}: {count}' for what, count in counts.items())})."
         )
-    min_brightness = MIN_BRIGHTNESS if subset == "interacting_mano" else None
-    return SplitTable(table.select(np.flatnonzero(kept)), counts, min_brightness)
+    return SplitTable(
+        table,
+        counts,
+        drop_dark=subset == "interacting_mano",
+        notes=notes,
+        findings=findings,
+        part=part,
+    )
+
+
+def _fit_errors(
+    table: RecordTable, frames: files.Frames, hands: HandModel, progress: files.Progress
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """How far the fits of records lie from their joints, (N, 2), and that of frames as JSON."""
+    from er_jax.mano import hand_model_identity
+
+    column = table.columns["mano_pose"]
+    if not isinstance(column, Lookup):
+        raise TypeError("fits are shared by the records of a frame")
+    used, row = np.unique(column.rows, return_inverse=True)
+    fitted = np.zeros((len(used), 2), bool)
+    np.logical_or.at(fitted, row, table.columns["mano_valid"][:])
+    fits = Fits(
+        joint_mm=frames.joint_world_mm[used].reshape(-1, 2, 21, 3)[:, :, _TO_HAND21],
+        joint_valid=_hands_with_wrist(frames.joint_valid[used]),
+        fitted=fitted,
+        pose=frames.mano_pose[used],
+        betas=frames.mano_betas[used],
+        trans_m=frames.mano_trans_m[used],
+    )
+    errors = fit_errors_mm(fits, hands, lambda done, total: progress("fits", done, total))
+    keys = list(frames.rows)
+
+    def names(place: int) -> dict[str, str]:
+        capture, frame = keys[used[place]]
+        return {"capture": capture, "frame": frame}
+
+    of_records = np.where(table.columns["mano_valid"][:], errors[row], np.nan)
+    return of_records, summary(errors, names) | hand_model_identity(hands)
 
 
 def _assemble(
@@ -123,8 +244,10 @@ def _assemble(
     annotations: files.Annotations,
     cameras: files.Cameras,
     frames: files.Frames,
-) -> tuple[RecordTable, dict[str, np.ndarray]]:
-    """All annotations as records without a box, and which of them which rule drops."""
+    found: Sequence[SquashedCamera],
+    squashed: Squashed,
+) -> tuple[RecordTable, np.ndarray, dict[str, np.ndarray]]:
+    """All annotations as records without a box, their images, and which of them a rule drops."""
     image = np.searchsorted(images.id, annotations.image_id).clip(max=len(images.id) - 1)
     unknown = np.flatnonzero(images.id[image] != annotations.image_id)
     if unknown.size:
@@ -134,11 +257,14 @@ def _assemble(
             "the published one: take the original of v1.0."
         )
     camera_row, frame_row = _rows_of_images(paths, images, cameras, frames, np.unique(image))
+    if squashed == "mend":
+        cameras, camera_row = mended(cameras, camera_row, found)
     camera_row, frame_row = camera_row[image], frame_row[image]
 
     view = _hands_with_wrist(annotations.joint_valid_view)
     world = _hands_with_wrist(frames.joint_valid)[frame_row]
     rules = {
+        **_squashed_rule(image, found if squashed == "drop" else ()),
         "no visible joint": ~view.any(axis=(1, 2)),
         "no joint in 3D": ~world.any(axis=(1, 2)),
     }
@@ -166,7 +292,15 @@ def _assemble(
         "mano_betas": Lookup(frame_row, frames.mano_betas),
         "mano_trans_m": Lookup(frame_row, frames.mano_trans_m),
     }
-    return RecordTable(image_dir, columns), rules
+    return RecordTable(image_dir, columns), image, rules
+
+
+def _squashed_rule(image: np.ndarray, dropped: Sequence[SquashedCamera]) -> dict[str, np.ndarray]:
+    """No rule where there is no such camera, so that counts are as ever."""
+    if not dropped:
+        return {}
+    images = np.concatenate([one.images for one in dropped])
+    return {"image's shape is not its calibration's": np.isin(image, images)}
 
 
 def _rows_of_images(

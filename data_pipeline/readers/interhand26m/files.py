@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from data_pipeline.build.interhand26m.schema import (
+from data_pipeline.readers.interhand26m.schema import (
     JOINTS,
     AnnotationEntry,
     CameraEntry,
