@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageOps
@@ -17,6 +18,8 @@ Pixels = UInt8[np.ndarray, "H W 3"]
 Picture = Path | str | np.ndarray | Image.Image
 """What a picture may be given as."""
 
+PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif")
+"""Of the files that are taken for pictures in a folder; a file that is named is always tried."""
 ASSUMED_FOCAL = 1.2
 """Focal length, in longer sides of the picture, where nothing is known of it: about 45° wide."""
 DIAGONAL_35MM = math.hypot(36.0, 24.0)
@@ -47,6 +50,16 @@ class Photograph:
         """Width and height."""
         height, width = self.pixels.shape[:2]
         return width, height
+
+    def at_most(self, longest_px: int) -> tuple["Photograph", float]:
+        """The photograph, made smaller where its longer side is longer, and by what factor."""
+        scale = min(1.0, longest_px / max(self.size_px))
+        if scale == 1.0:
+            return self, 1.0
+        width, height = (max(round(side * scale), 1) for side in self.size_px)
+        pixels = cv2.resize(self.pixels, (width, height), interpolation=cv2.INTER_AREA)
+        focal = None if self.focal_px is None else scale * self.focal_px
+        return dataclasses.replace(self, pixels=pixels, focal_px=focal), scale
 
 
 @dataclasses.dataclass(frozen=True)
