@@ -42,6 +42,9 @@ SPLIT = flags.DEFINE_string("split", None, "split to evaluate; None: config.data
 PREDICTIONS = flags.DEFINE_string(
     "predictions", None, "with --mode=eval: file to write the network's predictions to"
 )
+SUBMISSION = flags.DEFINE_string(
+    "submission", None, "with --mode=eval on FreiHAND: zip file to write for its server"
+)
 IMAGES = flags.DEFINE_multi_string(
     "images", [], "an image to predict, as often as wanted; or name them without a flag"
 )
@@ -117,6 +120,7 @@ def run(argv: list[str]) -> None:
                 split=SPLIT.value,
                 predictions=file,
                 weights=weights,
+                submission=Path(SUBMISSION.value) if SUBMISSION.value else None,
             )
         case "predict" if first:
             photographs.run_photographs(

@@ -126,7 +126,7 @@ def report_on(
     if isinstance(opened[0], Predictions) and opened[0].has_meshes:
         records = _reconstruct_records(opened[0], split, hands)
         images = sample_images(predictors[0], split, hands, records)
-    title = f"{predictors[0].name} on {split.dataset}, {split.split}"
+    title = f"{predictors[0].name} on {split.title}"
     return write_report(
         output, title, predictors, hands=hands, baselines=beside, images=images, unit=unit
     )

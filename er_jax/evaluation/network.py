@@ -106,10 +106,10 @@ def evaluate_network(
         grid=grid,
         keep_parameters=keep_parameters,
     )
-    labels = split.annotations.labels
+    annotations = split.annotations
+    labels = annotations.labels
     common = {
-        "dataset": split.dataset,
-        "split": split.name,
+        **annotations.provenance,
         "input_size_px": split.input_size,
         **hand_model_identity(hands),
         **software_versions(),

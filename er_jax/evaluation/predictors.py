@@ -55,7 +55,7 @@ def evaluate_predictors(
                 bar.advance()
 
     errors = collect_by_name(all_errors())
-    common = {"dataset": split.dataset, "split": split.split, "input_size_px": split.input_size}
+    common = {**split.provenance, "input_size_px": split.input_size}
     common |= hand_model_identity(hands) | software_versions()
     return [
         evaluated(one.name, errors[one.name], split.labels, {**one.metadata, **common})

@@ -87,7 +87,7 @@ def paired(predictors: list[Evaluated]) -> list[Evaluated]:
     Raises:
       ConfigError: they have none in common, or were evaluated on different data.
     """
-    for field in ("dataset", "split", "hand_model_sha256"):
+    for field in ("dataset", "split", "part", "hand_model_sha256"):
         values = {predictor.name: predictor.provenance.get(field) for predictor in predictors}
         if len(set(values.values())) > 1:
             raise ConfigError(f"the predictors cannot be compared: their {field} differs: {values}")

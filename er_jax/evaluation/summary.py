@@ -89,8 +89,9 @@ def unit_of(metric: str) -> str:
     """The unit of a metric's values; empty for shares."""
     if metric == "acceleration":
         return "mm/frame²"
-    shares = ("PCK", "depth", "accuracy", "AP", "AUC", "side_accuracy")
-    return "" if metric in shares or metric.startswith("F@") else "mm"
+    shares = ("PCK", "depth", "accuracy", "AP", "side_accuracy")
+    by_beginning = metric.removeprefix("PA-").startswith(("F@", "AUC"))
+    return "" if metric in shares or by_beginning else "mm"
 
 
 def summarize(errors: SampleErrors, labels: Labels | None = None) -> dict[str, dict[str, Any]]:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from data_pipeline.annotated_split import split_title
 from er_jax.evaluation.bootstrap import CONFIDENCE, Interval
 from er_jax.evaluation.results import Evaluated
 from er_jax.evaluation.seeds import Ablation, ablation
@@ -108,7 +109,7 @@ def _words(compared: Ablation) -> list[str]:
         f"MPJPE is {compared.metric}: mean over {len(compared.seeds)} seeds "
         f"({', '.join(map(str, compared.seeds))}) of {compared.steps:,} steps each, on "
         f"{compared.samples:,} samples of {compared.sequences} sequences of "
-        f"{provenance.get('dataset')}, split {provenance.get('split')}; trained and evaluated on "
+        f"{split_title(provenance)}; trained and evaluated on "
         f"{provenance.get('device')}. The runs of one seed saw the same batches in the same order. "
         f"In brackets {CONFIDENCE:.0%} intervals: over seeds Student's t, paired by seed; over "
         f"{compared.drawn} the paired bootstrap on errors averaged over the seeds. A difference is "

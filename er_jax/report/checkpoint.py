@@ -1,6 +1,8 @@
 """The report of a checkpoint beside its baselines."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -20,6 +22,7 @@ def report_on_checkpoint(
     evaluation: NetworkEvaluation,
     split: AnnotatedSplit,
     folder: Path,
+    more: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes the report of a checkpoint beside its baselines; see `write_report`.
 
@@ -29,6 +32,7 @@ def report_on_checkpoint(
       evaluation: of it, on the split.
       split: that it was evaluated on.
       folder: of the report.
+      more: see `write_report`.
 
     Returns:
       The page.
@@ -44,7 +48,7 @@ def report_on_checkpoint(
 
     network = evaluation.network
     images = sample_images(network, split, hands, reconstruct)
-    title = f"{network.name} on {split.dataset}, {split.split}"
+    title = f"{network.name} on {split.title}"
     return write_report(
         folder,
         title,
@@ -53,4 +57,5 @@ def report_on_checkpoint(
         baselines=evaluation.baselines,
         images=images,
         confidence=trained.calibration,
+        more=more,
     )

@@ -7,6 +7,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from data_pipeline.annotated_split import split_title
 from er_jax.evaluation.bootstrap import CONFIDENCE, FEW_UNITS, Comparison, Interval
 from er_jax.evaluation.breakdowns import METRICS, Breakdown
 from er_jax.evaluation.calibration import LEFT_OUT, Reliability
@@ -73,6 +74,7 @@ def html_page(
         main=main,
         predictors=list(summaries),
         main_provenance=provenance[main],
+        split_title=split_title(provenance[main]),
         paper_columns=list(PAPER_COLUMNS.values()),
         headlines={name: _headline(summary) for name, summary in summaries.items()},
         baselines=baselines,
@@ -101,11 +103,12 @@ def _headline(summary: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], int]]
 
 def _protocol(protocol: str, summaries: Summaries) -> dict[str, Any]:
     """Rows of the numbers that any predictor has, and the curves where there are any."""
-    metrics = dict.fromkeys(m for summary in summaries.values() for m in summary[protocol])
+    found = [summary.get(protocol, {}) for summary in summaries.values()]
+    metrics = dict.fromkeys(metric for numbers in found for metric in numbers)
     rows = []
     for metric in metrics:
         for subset in SUBSETS:
-            numbers = [s[protocol].get(metric, _NOTHING)[subset] for s in summaries.values()]
+            numbers = [one.get(metric, _NOTHING)[subset] for one in found]
             if any(number["count"] for number in numbers):
                 rows.append((metric, subset, numbers, decimals_of(metric)))
     pck = {

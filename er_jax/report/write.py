@@ -1,10 +1,11 @@
 """Writes a report: page, numbers and the errors of every sample, into one folder."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_pipeline.annotated_split import split_title
 from er_jax.evaluation.bootstrap import Comparison, compare
 from er_jax.evaluation.breakdowns import breakdowns
 from er_jax.evaluation.calibration import Calibration, Reliability, reliability
@@ -30,6 +31,7 @@ def write_report(
     images: Sequence[SampleImage] = (),
     unit: str = "sequence",
     confidence: Calibration | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes `report.html`, `numbers.json`, `numbers.csv`, `row.md` and each predictor's errors.
 
@@ -42,6 +44,7 @@ def write_report(
       images: of the first predictor's samples.
       unit: what the intervals are drawn from: "sequence" or "sample".
       confidence: of the first predictor's joints; None: it says none.
+      more: protocols of the first predictor beside those of every dataset, as in a summary.
 
     Returns:
       The page.
@@ -55,6 +58,7 @@ def write_report(
     if len(set(names)) != len(names):
         raise ConfigError(f"two predictors have one name among {names}")
     summaries = {one.name: summarize(one.errors, one.labels) for one in everything}
+    summaries[names[0]] |= more or {}
     provenance = {predictor.name: predictor.provenance for predictor in everything}
     broken_down = {predictor.name: breakdowns(predictor) for predictor in predictors}
     comparison = compare(predictors, unit=unit) if len(predictors) > 1 else None
@@ -73,7 +77,10 @@ def write_report(
     }
     first = predictors[0].provenance
     caption = ", ".join(
-        str(first.get(key)) for key in ("dataset", "split", "checkpoint_step", "hand_model_sha256")
+        [
+            split_title(first),
+            *(str(first.get(key)) for key in ("checkpoint_step", "hand_model_sha256")),
+        ]
     )
     page = html_page(
         title,
