@@ -61,9 +61,7 @@ def losses(
         ),
         "mano_pose": of_hands(prediction.pose, targets.mano_pose, pose),
         "mano_shape": of_hands(prediction.betas, targets.mano_shape, pose),
-        "joint_cam": of_hands(
-            prediction.joints, targets.joint_cam, targets.joint_valid[..., None]
-        ),
+        "joint_cam": of_hands(prediction.joints, targets.joint_cam, targets.joint_valid[..., None]),
         "mano_joint_cam": of_hands(prediction.joints, targets.mano_joint_cam, mesh),
         "joint_img": of_hands(prediction.joint_img, targets.joint_img, seen),
         "mano_joint_img": of_hands(
