@@ -314,8 +314,8 @@ def test_each_hands_keypoints_and_joints_of_the_network_are_its_own(side):
     random = np.random.default_rng(0)
     keypoints, joints = random.uniform(0, 300, (2, 21, 2)), random.normal(size=(2, 21, 3))
     said = SimpleNamespace(keypoints_px=keypoints, prediction=SimpleNamespace(joints=joints))
-    seen = _of_network(said, side, error_m=0.02, share=0.5)
-    np.testing.assert_array_equal(seen.keypoints_px, keypoints[side])
+    seen = _of_network(said, side, error_m=0.02, share=0.5, depth_scale=1.0)
+    np.testing.assert_allclose(seen.keypoints_px, keypoints[side], rtol=1e-12)
     np.testing.assert_array_equal(seen.joints_m, joints[side])
     np.testing.assert_array_equal(seen.joint_sigma_m, 0.01)
 
@@ -444,6 +444,19 @@ def test_a_networks_hand_is_as_sure_as_its_heatmaps(truth):
     plain = Engine(load_hands(), detector=None, network=network, network_error_m=0.03)
     for hand in plain(picture, box=box).hands:
         np.testing.assert_allclose(hand.joint_sigma_m, 0.03)
+
+
+def test_the_network_s_hand_is_nearer_by_its_validation_s_factor(truth):
+    """Of two, the distance between them has its say too."""
+    picture = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
+    network, box = SaidByNetwork(truth, (0.9, 0.1)), (0, 0, *SIZE)
+    wrists = []
+    for scale in (1.0, 0.8):
+        confidence = Calibration((1.0,) * 21, 1.0, scale)
+        engine = Engine(load_hands(), detector=None, network=network, confidence=confidence)
+        found = engine(picture, box=box, focal_px=tuple(FOCAL))
+        wrists.append(found.hands[0].joints[0])
+    assert wrists[1][2] / wrists[0][2] == pytest.approx(0.8, rel=0.02)
 
 
 def test_hands_are_shown_in_one_of_two_ways():

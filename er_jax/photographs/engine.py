@@ -125,6 +125,16 @@ class Engine:
         self._confidence = confidence
         self._hands_shown = hands_shown
 
+    @property
+    def has_network(self) -> bool:
+        """Says whether pictures are looked at, and not only their detections."""
+        return self._network is not None
+
+    @property
+    def hand_model(self) -> HandModel:
+        """Both hand models."""
+        return self._hands
+
     def __call__(
         self, picture: Picture | Photograph, box: Box | None = None, **options: Any
     ) -> Reconstruction:
@@ -256,7 +266,8 @@ class Engine:
             return HandEvidence(HANDS[side], tuple(seen))
         share = ALONE if detected is None else 1.0
         error_m = self._network_error_m
-        seen.append(_of_network(found.network, side, error_m, share))
+        scale = 1.0 if self._confidence is None else self._confidence.depth_scale
+        seen.append(_of_network(found.network, side, error_m, share, scale))
         prediction = found.network.prediction
         return HandEvidence(
             side=HANDS[side],
@@ -337,9 +348,17 @@ def _of_detector(hand: DetectedHand, size_px: tuple[int, int]) -> Observation:
     return Observation(keypoints, sigma, hand.joints_m, np.full(21, DETECTED_JOINT_SIGMA_M))
 
 
-def _of_network(found: "TwoHands", side: int, error_m: float, share: float) -> Observation:
+def _of_network(
+    found: "TwoHands", side: int, error_m: float, share: float, depth_scale: float
+) -> Observation:
+    """What the network sees of a hand, its keypoints drawn apart as its validation says.
+
+    See `er_jax.models.place.place_hands` of `depth_scale`.
+    """
     prediction = found.prediction
     keypoints = found.keypoints_px[side]
+    middle = keypoints.mean(axis=0)
+    keypoints = middle + (keypoints - middle) / depth_scale
     size = float(np.ptp(keypoints, axis=0).max())
     sigma = np.full(21, max(KEYPOINT_SIGMA_PER_M * error_m * size, LEAST_SIGMA_PX))
     joints = np.asarray(prediction.joints[side], np.float64)
