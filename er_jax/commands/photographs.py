@@ -21,29 +21,40 @@ from er_jax.commands.exit_codes import exit_with_message
 from er_jax.commands.logs import log_to
 from er_jax.detection import DetectedHand, FileDetections
 from er_jax.inference.boxes import Box, square_box
+from er_jax.mano import hand_model_identity
 from er_jax.photographs.engine import HANDS_SHOWN
 from er_jax.photographs.load import load
-from er_jax.photographs.photograph import Photograph, read_photograph
+from er_jax.photographs.photograph import PICTURE_ENDINGS, Photograph, read_photograph
 from er_jax.photographs.result import Reconstruction
 from er_jax.utils.arguments import numbers
 from er_jax.utils.cache import cache_dir
 from er_jax.utils.errors import BadImageError, ConfigError, DataError, NotFoundError, disk_error
 from er_jax.utils.progress import progress_bar
 from er_jax.utils.xla_cpu import prepare_cpu
+from er_jax.video.frames import VIDEO_ENDINGS
 
 BATCH = 8
 EXIT_INTERRUPTED = 130  # as shells have it for SIGINT
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif")
-"""Of the files that are taken for pictures in a folder; a file that is named is always tried."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; the exit code is that of `er_jax.main`."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["webcam"] and not Path("webcam").exists():
+        from er_jax.commands import webcam  # what only it needs
+
+        return webcam.main(arguments[1:])
     options = _parser().parse_args(arguments)
+    clips = [p for p in options.pictures if _is_clip(p, options.clip)]
+    pictures = [p for p in options.pictures if p not in clips]
     with exit_with_message():
         begin(options.output)
+        if clips:
+            _run_clips(clips, options)
+        if clips and not pictures:
+            return 0
         run_photographs(
-            options.pictures,
+            pictures,
             options.output,
             weights=options.weights,
             step=options.step,
@@ -56,6 +67,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
             **camera(options),
         )
     return 0
+
+
+def _is_clip(path: Path, folders_are: bool) -> bool:
+    return folders_are if path.is_dir() else path.suffix.lower() in VIDEO_ENDINGS
+
+
+def _run_clips(clips: Sequence[Path], options: argparse.Namespace) -> None:
+    from er_jax.commands.clips import run_clips  # what only clips need
+
+    if options.box or options.detections or options.visualize:
+        raise ConfigError("--box, --detections and --visualize are for photographs, not for clips")
+    engine = load(
+        weights=options.weights, step=options.step, mano_dir=options.mano_dir, detect=False
+    )
+    run_clips(
+        clips,
+        options.output,
+        engine,
+        settings={
+            **hand_model_identity(engine.hand_model),
+            "weights": options.weights and str(options.weights.absolute()),
+            "step": options.step,
+            "focal": options.focal,
+            "principal_point": options.principal_point,
+        },
+        kinds=options.write,
+        detector_dir=options.detector_dir,
+        smoothed=not options.no_smoothing,
+        frame_rate=options.frame_rate,
+        **camera(options),
+    )
 
 
 def add_shared_options(parser: argparse.ArgumentParser) -> None:
@@ -246,11 +288,10 @@ def pictures_of(named: Sequence[Path]) -> Iterator[Path]:
             yield path
             continue
         entries = sorted(path.iterdir())
-        inside = [
-            file for file in entries if file.suffix.lower() in ENDINGS and not _is_drawing(file)
-        ]
+        pictures = [file for file in entries if file.suffix.lower() in PICTURE_ENDINGS]
+        inside = [file for file in pictures if not _is_drawing(file)]
         if not inside:
-            raise NotFoundError(f"{path}: no picture in this folder ({', '.join(ENDINGS)})")
+            raise NotFoundError(f"{path}: no picture in this folder ({', '.join(PICTURE_ENDINGS)})")
         if folders := [entry.name for entry in entries if entry.is_dir()]:
             logging.warning("%s: folders in it are left out: %s", path, ", ".join(folders))
         yield from inside
@@ -336,11 +377,12 @@ def table_of(results: Iterable[tuple[Path, Reconstruction]]) -> Table:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="er_jax",
-        description="Finds the hands in photographs and reconstructs them in 3D: meshes (OBJ, "
-        "GLB), parameters (JSON), drawings (PNG).",
+        description="Finds the hands in photographs and clips and reconstructs them in 3D: meshes "
+        "(OBJ, GLB), parameters (JSON), drawings (PNG); of clips a drawn clip (MP4), a table "
+        "(Parquet), moving meshes (GLB), and more. `er_jax webcam` does so live.",
     )
     add = parser.add_argument
-    add("pictures", type=Path, nargs="+", help="files, or folders of pictures")
+    add("pictures", type=Path, nargs="+", help="photographs, folders of them, or clips")
     add_shared_options(parser)
     add("--weights", type=Path, help="a trained network: its run's folder, or er.safetensors")
     add("--step", type=int, help="checkpoint of the run; without: the best")
@@ -352,4 +394,10 @@ def _parser() -> argparse.ArgumentParser:
     hands = "with --box: the hands that the network says are there (present), or both"
     add("--hands", choices=HANDS_SHOWN, default="present", help=hands)
     add("--visualize", action="store_true", help="also draw the network's heatmaps and attention")
+    clips = parser.add_argument_group("clips")
+    add = clips.add_argument
+    add("--clip", action="store_true", help="a folder holds the frames of one clip")
+    add("--frame_rate", type=float, default=30.0, help="of such a folder (30)")
+    add("--write", default="mp4,parquet,glb", help="also of: bvh, lerobot (mp4,parquet,glb)")
+    add("--no_smoothing", action="store_true", help="every frame's hands as they were fitted")
     return parser

@@ -119,6 +119,22 @@ class MediaPipeHands:
                     answers.append(answer)
         return [_as_hand(answer) for answer in _distinct(answers)]
 
+    def follow(
+        self, image: UInt8[np.ndarray, "H W 3"], keypoints_px: Float[np.ndarray, "n 21 2"]
+    ) -> list[DetectedHand | None]:
+        """The hands near to these keypoints, of the frame before; None where there is none.
+
+        One look at each: a keypoint's confidence is the hand's presence.
+        """
+        picture = Pyramid(image)
+        found: list[DetectedHand | None] = []
+        for points in keypoints_px:
+            seen = self._look(picture, landmarks.region_of_hand(points))
+            there = seen.presence >= PRESENCE
+            answer = _Answer(0.0, seen, np.full(21, seen.presence))
+            found.append(_as_hand(answer) if there else None)
+        return found
+
     def _views(self, picture: Pyramid, answers: list[_Answer]) -> Iterator[Region]:
         """The views to search, as long as they are needed; `answers` grows meanwhile."""
         width, height = picture.size_px

@@ -1,0 +1,1 @@
+"""Moving hands: frames, tracks with identities, smoothing, and what is made of them."""

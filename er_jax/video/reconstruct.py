@@ -1,0 +1,420 @@
+"""From a clip to the hands in it, in three passes, each kept so that a killed command goes on.
+
+Hands are followed through the clip first, since only all of it tells whose and which side each is;
+then they are fitted, many frames at a time; then smoothed as whole tracks.
+"""
+
+import dataclasses
+import itertools
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from er_jax.detection import DetectedHand
+from er_jax.detection.types import box_around
+from er_jax.fitting.fitter import BATCH_SIZES
+from er_jax.mano import HANDS
+from er_jax.photographs.engine import Engine
+from er_jax.photographs.photograph import Photograph, PhotographCamera, camera_of
+from er_jax.photographs.result import Hand
+from er_jax.utils.atomic_write import atomic_write
+from er_jax.utils.errors import BadImageError
+from er_jax.utils.progress import progress_bar
+from er_jax.video.frames import Frame, Frames
+from er_jax.video.smoothing import smooth
+from er_jax.video.track import Clip, HandTrack
+from er_jax.video.tracking import FollowedHand, Tracker
+
+logger = logging.getLogger(__name__)
+
+CHUNK = 240
+"""Frames that are followed, or fitted, before they are written."""
+SHORTEST_S = 0.15
+"""Hands that were seen for less are taken for none."""
+EVIDENCE_A_FRAME = 0.7
+"""Of a side, in logits, that one frame can give at most."""
+CHANGE = 2.5
+"""Price, in logits, of taking a person's hands for each other."""
+NEAR = 1.5
+"""Sizes between the middles of two hands, up to which the one may be taken for the other."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Observations:
+    """What was seen of all hands in the frames of a clip, N of them; frames ascending.
+
+    Attributes:
+      times_s: of every frame.
+      size_px: width and height.
+      frame: of each hand.
+      person: whose it is.
+      side: 0 right, 1 left, by what was seen until then.
+      right: probability by this frame alone that it is a right hand.
+      score, keypoints_px, confidence, joints_m: of `DetectedHand`.
+    """
+
+    times_s: Float[np.ndarray, "F"]
+    size_px: tuple[int, int]
+    frame: np.ndarray
+    person: np.ndarray
+    side: np.ndarray
+    right: np.ndarray
+    score: np.ndarray
+    keypoints_px: np.ndarray
+    confidence: np.ndarray
+    joints_m: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+
+_ROWS = ("frame", "person", "side", "right", "score", "keypoints_px", "confidence", "joints_m")
+
+
+def follow_clip(
+    frames: Frames, make_tracker: Callable[[], Tracker], folder: Path | None = None
+) -> Observations:
+    """Follows the hands through a clip.
+
+    Args:
+      frames: of the clip.
+      make_tracker: a fresh tracker.
+      folder: where what is done is kept, and found by a later call; None: nowhere.
+
+    Raises:
+      BadImageError: no frame can be decoded.
+    """
+    tracker = make_tracker()
+    chunks = [] if folder is None else _kept(folder / "seen")
+    done = sum(len(chunk["times_s"]) for chunk in chunks)
+    if chunks:
+        tracker.restore(
+            {k.removeprefix("state_"): v for k, v in chunks[-1].items() if "state_" in k}
+        )
+    size_px = tuple(chunks[0]["size_px"].tolist()) if chunks else None
+    with progress_bar("Following", max(frames.count, done), "frames", done) as bar:
+        waiting = itertools.dropwhile(lambda frame: frame.index < done, frames.read_ahead())
+        for number, some in enumerate(_chunks(waiting, CHUNK), len(chunks)):
+            rows: list[tuple[int, FollowedHand]] = []
+            for frame in some:
+                rows += [(frame.index, hand) for hand in tracker(frame.pixels)]
+                bar.advance()
+            size_px = size_px or (some[0].pixels.shape[1], some[0].pixels.shape[0])
+            chunk = _table(rows)
+            chunk["times_s"] = np.array([frame.time_s for frame in some])
+            chunk["size_px"] = np.array(size_px)
+            if folder is not None:
+                state = {f"state_{name}": value for name, value in tracker.state().items()}
+                _keep(folder / "seen", number, chunk | state)
+            chunks.append(chunk)
+    if not chunks or size_px is None:
+        raise BadImageError(f"{frames.path}: it has no frame")
+    columns = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in _ROWS}
+    times = np.concatenate([chunk["times_s"] for chunk in chunks])
+    return Observations(times_s=times, size_px=(size_px[0], size_px[1]), **columns)
+
+
+def settled(seen: Observations) -> Observations:
+    """The same with the sides that all frames together say, without hands seen too shortly."""
+    logits = np.log(seen.right.clip(1e-3, 1 - 1e-3) / (1 - seen.right).clip(1e-3, 1 - 1e-3))
+    evidence = logits.clip(-EVIDENCE_A_FRAME, EVIDENCE_A_FRAME)
+    side = seen.side.copy()
+    keep = np.ones(len(seen), bool)
+    frame_s = float(np.median(np.diff(seen.times_s))) if len(seen.times_s) > 1 else 0.0
+    for person in np.unique(seen.person):
+        own = np.flatnonzero(seen.person == person)
+        frames, row = np.unique(seen.frame[own], return_inverse=True)
+        speaks = np.where(side[own] == 0, evidence[own], -evidence[own])
+        votes = np.bincount(row, speaks)
+        swapped = _swapped(votes, _may_change(seen, own, frames))
+        side[own] = np.where(swapped[row], 1 - side[own], side[own])
+        for one in (0, 1):
+            hand = own[side[own] == one]
+            if len(hand) * frame_s < SHORTEST_S:
+                keep[hand] = False
+    rows = {name: getattr(seen, name)[keep] for name in _ROWS if name != "side"}
+    return dataclasses.replace(seen, side=side[keep], **rows)
+
+
+def _may_change(seen: Observations, own: np.ndarray, frames: np.ndarray) -> Bool[np.ndarray, "n"]:
+    """In which frames of a person the one hand may have been taken for the other.
+
+    Where both are near to each other, and where one of them appears or was lost.
+    """
+    rows = [own[seen.frame[own] == frame] for frame in frames]
+    sides = [tuple(sorted(seen.side[some].tolist())) for some in rows]
+    may = np.ones(len(frames), bool)
+    for i in range(1, len(frames)):
+        points = seen.keypoints_px[rows[i]]
+        near = False
+        if len(points) == 2:
+            apart = np.linalg.norm(points[0].mean(0) - points[1].mean(0))
+            near = apart < NEAR * np.ptp(points, axis=1).max()
+        may[i] = near or sides[i] != sides[i - 1] or frames[i] != frames[i - 1] + 1
+    return may
+
+
+def _swapped(
+    votes: Float[np.ndarray, "n"], may_change: Bool[np.ndarray, "n"]
+) -> Bool[np.ndarray, "n"]:
+    """In which frames a person's hands are the other way round: the likeliest sequence (Viterbi).
+
+    Args:
+      votes: evidence of each frame that they are as they are, in logits.
+      may_change: where that may change, at the price of `CHANGE`.
+    """
+    best = np.array([votes[0], -votes[0]]) / 2
+    came_from = np.zeros((len(votes), 2), int)
+    for i in range(1, len(votes)):
+        price = CHANGE if may_change[i] else np.inf
+        from_other = best[::-1] - price > best
+        came_from[i] = np.where(from_other, [1, 0], [0, 1])
+        best = np.where(from_other, best[::-1] - price, best) + np.array([votes[i], -votes[i]]) / 2
+    state = int(np.argmax(best))
+    states = np.empty(len(votes), bool)
+    for i in range(len(votes) - 1, -1, -1):
+        states[i] = state
+        state = came_from[i, state]
+    return states
+
+
+def fit_clip(
+    engine: Engine,
+    seen: Observations,
+    camera: PhotographCamera,
+    folder: Path | None = None,
+    frames: Frames | None = None,
+) -> list[HandTrack]:
+    """Fits the hands of every frame, each person's together.
+
+    Args:
+      engine: that fits; with a network, it sees the frames.
+      seen: settled.
+      camera: of all frames.
+      folder: see `follow_clip`.
+      frames: of the clip, for an engine with a network.
+    """
+    chunks = [] if folder is None else _kept(folder / "fitted")
+    done = len(chunks)
+    starts = range(0, len(seen.times_s), CHUNK)
+    rows_done = min(done * CHUNK, len(seen.times_s))
+    pictures = _pictures(seen, frames, rows_done)
+    with progress_bar("Fitting", len(seen.times_s), "frames", rows_done) as bar:
+        for number, first in list(enumerate(starts))[done:]:
+            count = min(CHUNK, len(seen.times_s) - first)
+            some = [next(pictures) for _ in range(count)]
+            chunk = _fit_some(engine, seen, camera, first, some)
+            if folder is not None:
+                _keep(folder / "fitted", number, chunk)
+            chunks.append(chunk)
+            bar.advance(count)
+    columns = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+    return _tracks(columns)
+
+
+def reconstruct_clip(
+    path: Path,
+    engine: Engine,
+    make_tracker: Callable[[], Tracker],
+    *,
+    folder: Path | None = None,
+    smoothed: bool = True,
+    frame_rate: float = 30.0,
+    focal_px: float | tuple[float, float] | None = None,
+    principal_point_px: tuple[float, float] | None = None,
+) -> Clip:
+    """The hands of a clip.
+
+    Args:
+      path: of a video file, or of a folder of frames.
+      engine: that fits the hands.
+      make_tracker: a fresh tracker.
+      folder: where what is done is kept; a later call of the same goes on with it. None: nowhere.
+      smoothed: False: every frame's hands as they were fitted.
+      frame_rate: of a folder of frames.
+      focal_px: of the camera; None: assumed.
+      principal_point_px: x, y; None: the middle.
+
+    Raises:
+      BadImageError: it is no clip.
+      ConfigError: a focal length that is none.
+    """
+    frames = Frames.of(path, frame_rate=frame_rate)
+    seen = settled(follow_clip(frames, make_tracker, folder))
+    camera = camera_of(_blank(seen.size_px), focal_px, principal_point_px)
+    pictures = frames if engine.has_network else None
+    tracks = fit_clip(engine, seen, camera, folder, pictures) if len(seen) else []
+    if smoothed:
+        tracks = [smooth(track, seen.times_s, engine.hand_model) for track in tracks]
+    return Clip(
+        name=path.stem if path.is_file() else path.name,
+        size_px=seen.size_px,
+        times_s=seen.times_s,
+        camera=camera,
+        tracks=tuple(tracks),
+        hand_model=engine.hand_model.source,
+        messages=_messages(camera, tracks, len(seen.times_s)),
+    )
+
+
+def _messages(camera: PhotographCamera, tracks: Sequence[HandTrack], count: int) -> tuple[str, ...]:
+    if not tracks:
+        return ("no hand was found",)
+    said = []
+    if camera.focal_source == "assumed":
+        said.append(
+            f"focal length assumed ({camera.focal_px[0]:.0f} px): distances from the camera scale "
+            "with it; give the focal length"
+        )
+    for track in tracks:
+        missing = count - len(track)
+        if missing or track.filled.any():
+            said.append(
+                f"person {track.person + 1}, {track.side} hand: in {len(track)} of {count} frames, "
+                f"{int(track.filled.sum())} of them between others"
+            )
+    return tuple(said)
+
+
+def _chunks(frames: Iterator[Frame], size: int) -> Iterator[list[Frame]]:
+    """Frames, some at a time; each list is filled while it is read."""
+    while first := list(itertools.islice(frames, size)):
+        yield first
+
+
+def _table(rows: Sequence[tuple[int, FollowedHand]]) -> dict[str, np.ndarray]:
+    hands = [hand.detected for _, hand in rows]
+    unknown = np.full((21, 3), np.nan)
+    return {
+        "frame": np.array([frame for frame, _ in rows], np.int64),
+        "person": np.array([hand.person for _, hand in rows], np.int64),
+        "side": np.array([HANDS.index(hand.side) for hand in hands], np.int64),
+        "right": np.array(
+            [h.side_probability if h.side == "right" else 1 - h.side_probability for h in hands]
+        ),
+        "score": np.array([hand.score for hand in hands], float),
+        "keypoints_px": np.array([h.keypoints_px for h in hands]).reshape(-1, 21, 2),
+        "confidence": np.array([h.confidence for h in hands]).reshape(-1, 21),
+        "joints_m": np.array(
+            [unknown if h.joints_m is None else h.joints_m for h in hands]
+        ).reshape(-1, 21, 3),
+    }
+
+
+def _detected(seen: Observations, row: int) -> DetectedHand:
+    right = float(seen.right[row])
+    side = int(seen.side[row])
+    joints = seen.joints_m[row]
+    return DetectedHand(
+        side="left" if side else "right",
+        side_probability=1 - right if side else right,
+        score=float(seen.score[row]),
+        box_px=box_around(seen.keypoints_px[row]),
+        keypoints_px=seen.keypoints_px[row],
+        confidence=seen.confidence[row],
+        joints_m=joints if np.isfinite(joints).all() else None,
+    )
+
+
+def _blank(size_px: tuple[int, int]) -> Photograph:
+    """A picture of a size, of no memory."""
+    pixels = np.broadcast_to(np.uint8(0), (size_px[1], size_px[0], 3))
+    return Photograph(pixels, stored_size_px=size_px)
+
+
+def _pictures(seen: Observations, frames: Frames | None, first: int) -> Iterator[Photograph]:
+    if frames is None:
+        yield from itertools.repeat(_blank(seen.size_px))
+        return
+    for frame in frames.read_ahead():
+        if frame.index >= first:
+            yield Photograph(frame.pixels, stored_size_px=seen.size_px)
+
+
+def _fit_some(
+    engine: Engine,
+    seen: Observations,
+    camera: PhotographCamera,
+    first: int,
+    pictures: Sequence[Photograph],
+) -> dict[str, np.ndarray]:
+    """The hands of some frames, fitted."""
+    persons: dict[tuple[int, int], list[int]] = defaultdict(list)
+    low, high = np.searchsorted(seen.frame, (first, first + len(pictures)))
+    for row in range(int(low), int(high)):
+        persons[int(seen.frame[row]), int(seen.person[row])].append(row)
+    fitted: list[tuple[int, int, int, Hand]] = []
+    for some in _batches(list(persons.items()), BATCH_SIZES[-1]):
+        results = engine.many(
+            [pictures[frame - first] for (frame, _), _ in some],
+            detections=[[_detected(seen, row) for row in rows] for _, rows in some],
+            focal_px=camera.focal_px,
+            principal_point_px=camera.principal_point_px,
+        )
+        for ((frame, person), rows), result in zip(some, results, strict=True):
+            by_side = {int(seen.side[row]): row for row in rows}
+            for hand in result.hands:
+                fitted.append((frame, person, by_side[HANDS.index(hand.side)], hand))
+    hands = [hand for *_, hand in fitted]
+
+    def stacked(name: str, *shape: int) -> np.ndarray:
+        return np.array([getattr(hand, name) for hand in hands], np.float32).reshape(-1, *shape)
+
+    rows = np.array([row for _, _, row, _ in fitted], np.int64)
+    return {
+        "frame": np.array([frame for frame, *_ in fitted], np.int64),
+        "person": np.array([person for _, person, *_ in fitted], np.int64),
+        "side": seen.side[rows],
+        "score": seen.score[rows],
+        "keypoints_px": seen.keypoints_px[rows],
+        "confidence": seen.confidence[rows],
+        "betas": stacked("betas", 10),
+        "rotations": stacked("rotations", 16, 3, 3),
+        "transl": stacked("transl", 3),
+        "joint_sigma_m": stacked("joint_sigma_m", 21),
+        "depth_sigma_m": stacked("depth_sigma_m"),
+    }
+
+
+def _batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    return (items[first : first + size] for first in range(0, len(items), size))
+
+
+def _tracks(columns: dict[str, np.ndarray]) -> list[HandTrack]:
+    tracks = []
+    for person, side in np.unique(np.stack([columns["person"], columns["side"]], 1), axis=0):
+        own = (columns["person"] == person) & (columns["side"] == side)
+        named = {n: v[own] for n, v in columns.items() if n not in ("person", "side", "frame")}
+        tracks.append(
+            HandTrack(
+                person=int(person),
+                side=HANDS[side],
+                frames=columns["frame"][own],
+                filled=np.zeros(int(own.sum()), bool),
+                **named,
+            )
+        )
+    return tracks
+
+
+def _kept(folder: Path) -> list[dict[str, np.ndarray]]:
+    """Chunks that were written, up to the first that is missing."""
+    chunks: list[dict[str, np.ndarray]] = []
+    while (path := folder / f"{len(chunks):06d}.npz").exists():
+        with np.load(path, allow_pickle=False) as file:
+            chunks.append(dict(file))
+    return chunks
+
+
+def _keep(folder: Path, number: int, chunk: dict[str, np.ndarray]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (
+        atomic_write(folder / f"{number:06d}.npz", durable=True) as temporary,
+        temporary.open("wb") as file,
+    ):
+        np.savez(file, allow_pickle=False, **chunk)
