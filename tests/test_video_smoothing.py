@@ -135,8 +135,14 @@ def test_short_tracks_are_finite_and_keep_their_frames(count):
         assert_same(result, short)
 
 
-def test_rotations_stay_rotations():
-    result = smooth(noisy(moving(), angle=0.5), times(), HANDS).rotations
+@pytest.mark.parametrize("seen", ["noisy", "any"])
+def test_rotations_stay_rotations(seen):
+    """Any at all, too: the mean of their matrices is as often a mirror's."""
+    one = noisy(moving(), angle=0.5)
+    if seen == "any":
+        anyhow = Rotation.random(60 * 16, random_state=0).as_matrix().reshape(60, 16, 3, 3)
+        one = dataclasses.replace(one, rotations=anyhow)
+    result = smooth(one, times(), HANDS, cutoff_hz=0.5).rotations
     np.testing.assert_allclose(
         result @ np.swapaxes(result, -1, -2), np.broadcast_to(np.eye(3), result.shape), atol=1e-9
     )

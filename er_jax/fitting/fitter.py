@@ -63,6 +63,8 @@ class HandEvidence:
       pose_sigma: standard deviation of the finger joints' angles about it, radians.
       betas: as a network says them (10,).
       betas_sigma: standard deviation.
+      start: rotations of the full pose to start from, the mean pose included, in the order
+        `MANO16`, such as those of the frame before; None: those that are tried without.
     """
 
     side: str
@@ -71,6 +73,7 @@ class HandEvidence:
     pose_sigma: float = 0.3
     betas: Float[np.ndarray, "10"] | None = None
     betas_sigma: float = BETAS_SIGMA
+    start: Float[np.ndarray, "16 3 3"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +124,8 @@ class Fitter:
     """Fits a hand model to what was seen of people's hands.
 
     Each hand is fitted alone; the two of a person then together, with one shape and without
-    running into each other. A program is compiled when a batch first needs it.
+    running into each other; at once where there is a start for both. A program is compiled when a
+    batch first needs it.
 
     Args:
       hands: both hand models.
@@ -147,6 +151,7 @@ class Fitter:
             dataclasses.replace(person, hands=(hand,), rel_trans_m=None)
             for person in people
             for hand in person.hands
+            if not _has_starts_for_both(person)
         ]
         singles = self._fit_singles(alone)
         results: list[tuple[FittedHand, ...]] = []
@@ -154,18 +159,27 @@ class Fitter:
         starts = []
         position = 0
         for person in people:
+            if _has_starts_for_both(person):
+                places.append(len(results))
+                pairs.append(_right_first(person))
+                starts.append([self._given_start(hand) for hand in pairs[-1].hands])
+                results.append(())
+                continue
             own = singles[position : position + len(person.hands)]
             position += len(person.hands)
             if len(own) == 2:
                 places.append(len(results))
                 pairs.append(_right_first(person))
-                starts.append(sorted(own, key=lambda fit: int(fit.side)))
+                own = sorted(own, key=lambda fit: int(fit.side))
+                starts.append([(one.wrist, one.angles) for one in own])
                 results.append(())
             else:
                 results.append(self._finished([person], [own[0].fit])[0])
         if pairs:
-            wrists = np.stack([[one.wrist for one in start] for start in starts])
-            angles = np.stack([[one.angles for one in start] for start in starts])
+            wrists, angles = (
+                np.array([[hand[part] for hand in start] for start in starts], np.float32)
+                for part in (0, 1)
+            )
             fitted = self._fit(pairs, range(len(pairs)), wrists, angles)
             for place, result in zip(places, self._finished(pairs, fitted), strict=True):
                 results[place] = result
@@ -198,6 +212,8 @@ class Fitter:
         Fingers bend one way only, so that an open hand does not find the way into a fist.
         """
         (hand,) = person.hands
+        if hand.start is not None:
+            return [self._given_start(hand)]
         side = HANDS.index(hand.side)
         open_hand = np.asarray(self._on_host.rest_angles[side])
         hand_poses = [open_hand, open_hand + CURLED]
@@ -216,6 +232,14 @@ class Fitter:
         order = np.asarray(starts_over_keypoints(self._model, one, jnp.asarray(STARTS)))
         best = STARTS[order[:TRIED_STARTS]]
         return [(wrist, fingers) for wrist in best for fingers in hand_poses]
+
+    def _given_start(
+        self, hand: HandEvidence
+    ) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "15 3"]]:
+        assert hand.start is not None
+        side = HANDS.index(hand.side)
+        full = Rotation.from_matrix(hand.start[1:]).as_rotvec()
+        return hand.start[0], np.asarray(anatomical_angles(self._on_host.hands(side), full))
 
     def _angles_of(self, hand: HandEvidence) -> Float[np.ndarray, "15 3"]:
         assert hand.pose is not None
@@ -340,6 +364,10 @@ class Fitter:
                 )
             )
         return results
+
+
+def _has_starts_for_both(person: PersonEvidence) -> bool:
+    return len(person.hands) == 2 and all(hand.start is not None for hand in person.hands)
 
 
 @dataclasses.dataclass(frozen=True)

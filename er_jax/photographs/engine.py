@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +45,7 @@ DETECTED_JOINT_SIGMA_M = 0.025
 NETWORK_ERROR_M = 0.02
 """Of a network's joints, where its validation does not tell."""
 HANDS_SHOWN = ("present", "both")
+Starts = Mapping[str, Float[np.ndarray, "16 3 3"]]
 # Per metre of the network's error.
 KEYPOINT_SIGMA_PER_M = 15.0
 ANGLE_SIGMA_PER_M = 20.0
@@ -147,6 +148,7 @@ class Engine:
         boxes: Sequence[Box] | None = None,
         *,
         detections: Sequence[list[DetectedHand]] | None = None,
+        starts: Sequence[Starts] | None = None,
         focal_px: float | tuple[float, float] | None = None,
         principal_point_px: tuple[float, float] | None = None,
     ) -> list[Reconstruction]:
@@ -157,6 +159,8 @@ class Engine:
           boxes: x, y, width, height around both hands of each picture, for the network alone; None:
             hands are detected.
           detections: the hands of each picture, found before; None: they are detected.
+          starts: for each picture, rotations (16, 3, 3) of its hands by side to start the fit from,
+            as `Hand.rotations` of a picture just before; with one person a picture.
           focal_px: of the pictures' camera, one number or (x, y); None: see `camera_of`.
           principal_point_px: x, y; None: the picture's middle.
 
@@ -176,7 +180,8 @@ class Engine:
         found = self._with_network(photographs, found, squares)
         absent = {one.picture for one in found if not one.sides}
         found = [one for one in found if one.sides]
-        evidence = [self._evidence(one, photographs, cameras) for one in found]
+        started_from = [{}] * len(photographs) if starts is None else starts
+        evidence = [self._evidence(one, photographs, cameras, started_from) for one in found]
         fitted = self._fitter(evidence)
         seconds = (time.monotonic() - started) / max(len(photographs), 1)
         results = []
@@ -242,11 +247,21 @@ class Engine:
         return [dataclasses.replace(one, network=two) for one, two in zip(found, seen, strict=True)]
 
     def _evidence(
-        self, found: _Found, photographs: Sequence[Photograph], cameras: Sequence[PhotographCamera]
+        self,
+        found: _Found,
+        photographs: Sequence[Photograph],
+        cameras: Sequence[PhotographCamera],
+        starts: Sequence[Starts],
     ) -> PersonEvidence:
         camera = cameras[found.picture]
         size_px = photographs[found.picture].size_px
-        hands = tuple(self._hand_evidence(found, side, size_px) for side in found.sides)
+        own = starts[found.picture]
+        hands = tuple(
+            dataclasses.replace(
+                self._hand_evidence(found, side, size_px), start=own.get(HANDS[side])
+            )
+            for side in found.sides
+        )
         rel_trans = None
         if found.network is not None and len(hands) == 2:
             rel_trans = np.asarray(found.network.prediction.rel_trans)

@@ -8,9 +8,9 @@ import dataclasses
 import itertools
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -19,9 +19,9 @@ from er_jax.detection import DetectedHand
 from er_jax.detection.types import box_around
 from er_jax.fitting.fitter import BATCH_SIZES
 from er_jax.mano import HANDS
-from er_jax.photographs.engine import Engine
+from er_jax.photographs.engine import Engine, Starts
 from er_jax.photographs.photograph import Photograph, PhotographCamera, camera_of
-from er_jax.photographs.result import Hand
+from er_jax.photographs.result import Hand, Reconstruction
 from er_jax.utils.atomic_write import atomic_write
 from er_jax.utils.errors import BadImageError
 from er_jax.utils.progress import progress_bar
@@ -38,6 +38,8 @@ SHORTEST_S = 0.15
 """Hands that were seen for less are taken for none."""
 EVIDENCE_A_FRAME = 0.7
 """Of a side, in logits, that one frame can give at most."""
+KEY_EVERY = 10
+"""Frames from one that is fitted from nothing to the next."""
 CHANGE = 2.5
 """Price, in logits, of taking a person's hands for each other."""
 NEAR = 1.5
@@ -246,7 +248,7 @@ def reconstruct_clip(
     """
     frames = Frames.of(path, frame_rate=frame_rate)
     seen = settled(follow_clip(frames, make_tracker, folder))
-    camera = camera_of(_blank(seen.size_px), focal_px, principal_point_px)
+    camera = camera_of(blank(seen.size_px), focal_px, principal_point_px)
     pictures = frames if engine.has_network else None
     tracks = fit_clip(engine, seen, camera, folder, pictures) if len(seen) else []
     if smoothed:
@@ -321,7 +323,7 @@ def _detected(seen: Observations, row: int) -> DetectedHand:
     )
 
 
-def _blank(size_px: tuple[int, int]) -> Photograph:
+def blank(size_px: tuple[int, int]) -> Photograph:
     """A picture of a size, of no memory."""
     pixels = np.broadcast_to(np.uint8(0), (size_px[1], size_px[0], 3))
     return Photograph(pixels, stored_size_px=size_px)
@@ -329,7 +331,7 @@ def _blank(size_px: tuple[int, int]) -> Photograph:
 
 def _pictures(seen: Observations, frames: Frames | None, first: int) -> Iterator[Photograph]:
     if frames is None:
-        yield from itertools.repeat(_blank(seen.size_px))
+        yield from itertools.repeat(blank(seen.size_px))
         return
     for frame in frames.read_ahead():
         if frame.index >= first:
@@ -348,18 +350,36 @@ def _fit_some(
     low, high = np.searchsorted(seen.frame, (first, first + len(pictures)))
     for row in range(int(low), int(high)):
         persons[int(seen.frame[row]), int(seen.person[row])].append(row)
+    items = [Item(frame, person, tuple(rows)) for (frame, person), rows in persons.items()]
+
+    def fit(some: Sequence[Item], starts: Sequence[Starts]) -> dict[Item, tuple[Hand, ...]]:
+        def fit_part(part: Sequence[int]) -> list[Reconstruction]:
+            return engine.many(
+                [pictures[some[i].frame - first] for i in part],
+                detections=[[_detected(seen, row) for row in some[i].rows] for i in part],
+                starts=[starts[i] for i in part],
+                focal_px=camera.focal_px,
+                principal_point_px=camera.principal_point_px,
+            )
+
+        parts = map(fit_part, _batches(range(len(some)), BATCH_SIZES[-1]))
+        hands = [result.hands for part in parts for result in part]
+        return dict(zip(some, hands, strict=True))
+
+    known = keys_of(items, seen.side)
+    found = fit(known, [{}] * len(known))
+    others = [item for item in items if item not in found]
+    found |= fit(others, [_start_of(item, found, seen.side) for item in others])
+    doubtful = [i for i in others if not all(hand.explained for hand in found[i])]
+    for item, again in fit(doubtful, [{}] * len(doubtful)).items():
+        if sum(h.reprojection for h in again) < sum(h.reprojection for h in found[item]):
+            found[item] = again
     fitted: list[tuple[int, int, int, Hand]] = []
-    for some in _batches(list(persons.items()), BATCH_SIZES[-1]):
-        results = engine.many(
-            [pictures[frame - first] for (frame, _), _ in some],
-            detections=[[_detected(seen, row) for row in rows] for _, rows in some],
-            focal_px=camera.focal_px,
-            principal_point_px=camera.principal_point_px,
-        )
-        for ((frame, person), rows), result in zip(some, results, strict=True):
-            by_side = {int(seen.side[row]): row for row in rows}
-            for hand in result.hands:
-                fitted.append((frame, person, by_side[HANDS.index(hand.side)], hand))
+    for item in items:
+        by_side = {int(seen.side[row]): row for row in item.rows}
+        for hand in found[item]:
+            row = by_side[HANDS.index(hand.side)]
+            fitted.append((item.frame, item.person, row, hand))
     hands = [hand for *_, hand in fitted]
 
     def stacked(name: str, *shape: int) -> np.ndarray:
@@ -379,6 +399,47 @@ def _fit_some(
         "joint_sigma_m": stacked("joint_sigma_m", 21),
         "depth_sigma_m": stacked("depth_sigma_m"),
     }
+
+
+class Item(NamedTuple):
+    """A person in a frame, and the rows of its hands."""
+
+    frame: int
+    person: int
+    rows: tuple[int, ...]
+
+
+def keys_of(items: Sequence[Item], side: np.ndarray) -> list[Item]:
+    """Those that are fitted from nothing; all others start from the nearest of these.
+
+    Of each person the first one, every `KEY_EVERY`th frame, and wherever a hand comes.
+    """
+    last: dict[int, Item] = {}
+    keys = []
+    for item in items:
+        before = last.get(item.person)
+        if (
+            before is None
+            or item.frame - before.frame >= KEY_EVERY
+            or not {*side[[*item.rows]]} <= {*side[[*before.rows]]}
+        ):
+            keys.append(item)
+            last[item.person] = item
+    return keys
+
+
+def _start_of(item: Item, found: Mapping[Item, tuple[Hand, ...]], side: np.ndarray) -> Starts:
+    """The rotations of the nearest frame that has all of these hands."""
+    sides = {HANDS[i] for i in side[[*item.rows]]}
+    near = [
+        (abs(other.frame - item.frame), hands)
+        for other, hands in found.items()
+        if other.person == item.person and abs(other.frame - item.frame) <= KEY_EVERY
+    ]
+    for _, hands in sorted(near, key=lambda pair: pair[0]):
+        if sides <= {hand.side for hand in hands}:
+            return {hand.side: hand.rotations for hand in hands}
+    return {}
 
 
 def _batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
