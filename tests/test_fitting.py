@@ -345,3 +345,37 @@ def test_evidence_that_cannot_be_meant():
     with pytest.raises(ValueError, match="3 are needed"):
         hand = dataclasses.replace(good.hands[0], seen=(blind,))
         fitter()([dataclasses.replace(good, hands=(hand,))])
+
+
+@pytest.mark.parametrize("sides", [(0,), (0, 1)])
+def test_a_fit_that_starts_where_another_ended_stays_there(monkeypatch, sides):
+    fit_hands_of = fitter()
+    truth = drawn(3, sides, seed=11)
+    people = [person(truth, i) for i in range(3)]
+    first = fit_hands_of(people)
+    again = [
+        dataclasses.replace(
+            one,
+            hands=tuple(
+                dataclasses.replace(hand, start=found.rotations)
+                for hand, found in zip(one.hands, hands, strict=True)
+            ),
+        )
+        for one, hands in zip(people, first, strict=True)
+    ]
+    for one, hands in zip(again, first, strict=True):
+        for hand, found in zip(one.hands, hands, strict=True):
+            wrist, angles = fit_hands_of._given_start(hand)
+            np.testing.assert_array_equal(wrist, found.rotations[0])
+            own = fit_hands_of._on_host.hands(HANDS.index(hand.side))
+            vectors = np.einsum("jxa,ja->jx", own.axes, angles)
+            rotations = Rotation.from_rotvec(vectors).as_matrix()
+            np.testing.assert_allclose(rotations, found.rotations[1:], atol=1e-5)
+    starts = []
+    fit = fit_hands_of._fit
+    monkeypatch.setattr(fit_hands_of, "_fit", lambda *a: starts.append(len(a[1])) or fit(*a))
+    second = fit_hands_of(again)
+    assert sum(starts) == 3  # one start a person
+    for one, other in zip(first, second, strict=True):
+        for before, after in zip(one, other, strict=True):
+            assert relative_mm(after.joints, before.joints).max() < 1.0
