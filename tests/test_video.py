@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import struct
 import time
 import urllib.error
 import urllib.request
@@ -263,6 +264,36 @@ def test_a_video_is_read_as_it_was_written(tmp_path):
     np.testing.assert_allclose([frame.pixels.mean() for frame in frames], shades, atol=3)
     assert frames[0].pixels.shape == (50, 64, 3)
     assert not list(tmp_path.glob("*.unfinished"))
+
+
+@pytest.mark.parametrize(
+    ("matrix", "bright"),
+    [
+        (
+            (0, 1, -1, 0),
+            (slice(0, 30), slice(-20, None)),
+        ),  # a quarter clockwise, as phones store it
+        ((-1, 0, 0, -1), (slice(-20, None), slice(-30, None))),
+        ((0, -1, 1, 0), (slice(-30, None), slice(0, 20))),
+    ],
+)
+def test_a_video_is_turned_as_its_camera_was_held(tmp_path, matrix, bright):
+    pytest.importorskip("av")
+    picture = np.full((48, 64, 3), 20, np.uint8)
+    picture[:24, :32] = 220
+    with written_video(tmp_path / "a.mp4", 20.0) as video:
+        for i in range(3):
+            video.add(picture, i / 20)
+    data = bytearray((tmp_path / "a.mp4").read_bytes())
+    place = data.index(b"tkhd") + 44  # of the track's matrix: a b u c d v x y w
+    a, b, c, d = (value << 16 for value in matrix)
+    data[place : place + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    (tmp_path / "a.mp4").write_bytes(data)
+    first = next(iter(Frames.of(tmp_path / "a.mp4"))).pixels
+    assert first.shape[:2] == ((64, 48) if a == 0 else (48, 64))
+    rows, columns = bright
+    assert first[rows, columns].mean() > 200
+    assert first.mean() < 90
 
 
 def test_a_video_that_fails_leaves_the_one_before(tmp_path):

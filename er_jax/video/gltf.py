@@ -57,7 +57,7 @@ def write_gltf(clip: Clip, hands: HandModel, path: Path | str) -> LeftOut:
         gltf.add_hand(rig_of(label, track, clip, hands), _shown(track, clip))
         distances.append(_distances_mm(part(track, some), clip, hands))
     joined = np.concatenate(distances) if distances else np.zeros(1)
-    left_out = LeftOut(float(np.median(joined)), float(joined.max()))
+    left_out = LeftOut(float(np.median(joined)), float(np.max(joined)))
     extras = {
         "name": clip.name,
         "hand_model": clip.hand_model,
