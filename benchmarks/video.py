@@ -28,7 +28,8 @@ from er_jax.utils.cache import cache_dir
 from er_jax.utils.xla_cpu import prepare_cpu
 from er_jax.video.drawing import draw_clip
 from er_jax.video.frames import Frames, written_video
-from er_jax.video.reconstruct import Observations, blank, fit_clip, follow_clip, settled
+from er_jax.video.observations import Observations, settled
+from er_jax.video.reconstruct import blank, fit_clip, follow_clip
 from er_jax.video.smoothing import smooth
 from er_jax.video.track import Clip
 from er_jax.video.tracking import Tracker

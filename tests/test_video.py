@@ -24,12 +24,8 @@ from er_jax.utils.errors import BadImageError, ConfigError
 from er_jax.video import reconstruct
 from er_jax.video.frames import Frame, Frames, in_background, written_video
 from er_jax.video.live import LiveHands, Viewer, Webcam
-from er_jax.video.reconstruct import (
-    Observations,
-    follow_clip,
-    reconstruct_clip,
-    settled,
-)
+from er_jax.video.observations import Observations, settled
+from er_jax.video.reconstruct import KEY_EVERY, Item, follow_clip, keys_of, reconstruct_clip
 from er_jax.video.tracking import Tracker
 
 TRUTH = drawn(1, (0, 1), seed=7)
@@ -246,6 +242,20 @@ def test_a_hand_of_a_moment_is_none():
     rights = [(0.9, 0.1) if i in (10, 11) else (0.9,) for i in range(30)]
     middles = [(0.0, 600.0) if i in (10, 11) else (0.0,) for i in range(30)]
     assert set(settled(observations(sides, rights, middles)).side) == {0}
+
+
+def test_every_frame_starts_from_one_that_was_fitted_from_nothing():
+    """Not far away, and with all of its hands."""
+    sides = [(0,) if 20 <= i < 30 or i > 50 else (0, 1) for i in range(60)]
+    rights = [tuple(0.9 - 0.8 * side for side in some) for some in sides]
+    seen = observations(sides, rights, [tuple(600.0 * side for side in some) for some in sides])
+    rows = [tuple(np.flatnonzero(seen.frame == i)) for i in range(60) if i != 40]
+    items = [Item(int(seen.frame[own[0]]), 0, own) for own in rows]
+    keys = keys_of(items, seen.side)
+    assert len(keys) <= 60 / KEY_EVERY + 2
+    for item in items:
+        near = [key for key in keys if abs(key.frame - item.frame) < KEY_EVERY]
+        assert any({*seen.side[[*item.rows]]} <= {*seen.side[[*key.rows]]} for key in near)
 
 
 # Files

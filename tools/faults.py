@@ -1194,7 +1194,7 @@ FAULTS: list[Fault] = [
     ),
     *_faults(
         "video",
-        "er_jax/video/reconstruct.py",
+        "er_jax/video/observations.py",
         _Change(
             "hands may be exchanged wherever",
             "price = CHANGE if may_change[i] else np.inf",
@@ -1207,6 +1207,10 @@ FAULTS: list[Fault] = [
             "price = np.inf",
             "test_video.py",
         ),
+    ),
+    *_faults(
+        "video",
+        "er_jax/video/reconstruct.py",
         _Change(
             "an interrupted clip begins again",
             'done = sum(len(chunk["times_s"]) for chunk in chunks)',

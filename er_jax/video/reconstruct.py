@@ -4,16 +4,13 @@ Hands are followed through the clip first, since only all of it tells whose and 
 then they are fitted, many frames at a time; then smoothed as whole tracks.
 """
 
-import dataclasses
 import itertools
-import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
 
 from er_jax.detection import DetectedHand
 from er_jax.detection.types import box_around
@@ -26,56 +23,15 @@ from er_jax.utils.atomic_write import atomic_write
 from er_jax.utils.errors import BadImageError
 from er_jax.utils.progress import progress_bar
 from er_jax.video.frames import Frame, Frames
+from er_jax.video.observations import ROWS, Observations, settled
 from er_jax.video.smoothing import smooth
 from er_jax.video.track import Clip, HandTrack
 from er_jax.video.tracking import FollowedHand, Tracker
 
-logger = logging.getLogger(__name__)
-
 CHUNK = 240
 """Frames that are followed, or fitted, before they are written."""
-SHORTEST_S = 0.15
-"""Hands that were seen for less are taken for none."""
-EVIDENCE_A_FRAME = 0.7
-"""Of a side, in logits, that one frame can give at most."""
 KEY_EVERY = 10
 """Frames from one that is fitted from nothing to the next."""
-CHANGE = 2.5
-"""Price, in logits, of taking a person's hands for each other."""
-NEAR = 1.5
-"""Sizes between the middles of two hands, up to which the one may be taken for the other."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Observations:
-    """What was seen of all hands in the frames of a clip, N of them; frames ascending.
-
-    Attributes:
-      times_s: of every frame.
-      size_px: width and height.
-      frame: of each hand.
-      person: whose it is.
-      side: 0 right, 1 left, by what was seen until then.
-      right: probability by this frame alone that it is a right hand.
-      score, keypoints_px, confidence, joints_m: of `DetectedHand`.
-    """
-
-    times_s: Float[np.ndarray, "F"]
-    size_px: tuple[int, int]
-    frame: np.ndarray
-    person: np.ndarray
-    side: np.ndarray
-    right: np.ndarray
-    score: np.ndarray
-    keypoints_px: np.ndarray
-    confidence: np.ndarray
-    joints_m: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.frame)
-
-
-_ROWS = ("frame", "person", "side", "right", "score", "keypoints_px", "confidence", "joints_m")
 
 
 def follow_clip(
@@ -116,73 +72,9 @@ def follow_clip(
             chunks.append(chunk)
     if not chunks or size_px is None:
         raise BadImageError(f"{frames.path}: it has no frame")
-    columns = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in _ROWS}
+    columns = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in ROWS}
     times = np.concatenate([chunk["times_s"] for chunk in chunks])
     return Observations(times_s=times, size_px=(size_px[0], size_px[1]), **columns)
-
-
-def settled(seen: Observations) -> Observations:
-    """The same with the sides that all frames together say, without hands seen too shortly."""
-    logits = np.log(seen.right.clip(1e-3, 1 - 1e-3) / (1 - seen.right).clip(1e-3, 1 - 1e-3))
-    evidence = logits.clip(-EVIDENCE_A_FRAME, EVIDENCE_A_FRAME)
-    side = seen.side.copy()
-    keep = np.ones(len(seen), bool)
-    frame_s = float(np.median(np.diff(seen.times_s))) if len(seen.times_s) > 1 else 0.0
-    for person in np.unique(seen.person):
-        own = np.flatnonzero(seen.person == person)
-        frames, row = np.unique(seen.frame[own], return_inverse=True)
-        speaks = np.where(side[own] == 0, evidence[own], -evidence[own])
-        votes = np.bincount(row, speaks)
-        swapped = _swapped(votes, _may_change(seen, own, frames))
-        side[own] = np.where(swapped[row], 1 - side[own], side[own])
-        for one in (0, 1):
-            hand = own[side[own] == one]
-            if len(hand) * frame_s < SHORTEST_S:
-                keep[hand] = False
-    rows = {name: getattr(seen, name)[keep] for name in _ROWS if name != "side"}
-    return dataclasses.replace(seen, side=side[keep], **rows)
-
-
-def _may_change(seen: Observations, own: np.ndarray, frames: np.ndarray) -> Bool[np.ndarray, "n"]:
-    """In which frames of a person the one hand may have been taken for the other.
-
-    Where both are near to each other, and where one of them appears or was lost.
-    """
-    rows = [own[seen.frame[own] == frame] for frame in frames]
-    sides = [tuple(sorted(seen.side[some].tolist())) for some in rows]
-    may = np.ones(len(frames), bool)
-    for i in range(1, len(frames)):
-        points = seen.keypoints_px[rows[i]]
-        near = False
-        if len(points) == 2:
-            apart = np.linalg.norm(points[0].mean(0) - points[1].mean(0))
-            near = apart < NEAR * np.ptp(points, axis=1).max()
-        may[i] = near or sides[i] != sides[i - 1] or frames[i] != frames[i - 1] + 1
-    return may
-
-
-def _swapped(
-    votes: Float[np.ndarray, "n"], may_change: Bool[np.ndarray, "n"]
-) -> Bool[np.ndarray, "n"]:
-    """In which frames a person's hands are the other way round: the likeliest sequence (Viterbi).
-
-    Args:
-      votes: evidence of each frame that they are as they are, in logits.
-      may_change: where that may change, at the price of `CHANGE`.
-    """
-    best = np.array([votes[0], -votes[0]]) / 2
-    came_from = np.zeros((len(votes), 2), int)
-    for i in range(1, len(votes)):
-        price = CHANGE if may_change[i] else np.inf
-        from_other = best[::-1] - price > best
-        came_from[i] = np.where(from_other, [1, 0], [0, 1])
-        best = np.where(from_other, best[::-1] - price, best) + np.array([votes[i], -votes[i]]) / 2
-    state = int(np.argmax(best))
-    states = np.empty(len(votes), bool)
-    for i in range(len(votes) - 1, -1, -1):
-        states[i] = state
-        state = came_from[i, state]
-    return states
 
 
 def fit_clip(
