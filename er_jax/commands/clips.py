@@ -132,7 +132,8 @@ def _write_mp4(frames: Frames, clip: Clip, engine: Engine, stem: Path) -> None:
 
 
 def _write_parquet(frames: Frames, clip: Clip, engine: Engine, stem: Path) -> None:
-    write_parquet(clip, engine.hand_model, stem.with_name(f"{stem.name}.parquet"))
+    path = stem.with_name(f"{stem.name}.parquet")
+    write_parquet(clip, engine.hand_model, path, source=frames.path.name)
 
 
 def _write_glb(frames: Frames, clip: Clip, engine: Engine, stem: Path) -> None:

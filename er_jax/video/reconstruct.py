@@ -28,7 +28,7 @@ from er_jax.video.smoothing import smooth
 from er_jax.video.track import Clip, HandTrack
 from er_jax.video.tracking import FollowedHand, Tracker
 
-CHUNK = 240
+CHUNK = 120
 """Frames that are followed, or fitted, before they are written."""
 KEY_EVERY = 10
 """Frames from one that is fitted from nothing to the next."""
