@@ -176,6 +176,27 @@ def test_a_box_is_drawn_around_what_is_known_where_none_is_given(source, tmp_pat
         assert (inside > [x, y]).all() and (inside < [x + width, y + height]).all()
 
 
+def test_a_given_box_is_made_square_about_its_middle(tmp_path):
+    write_noise(tmp_path / "a.png")
+    write_lines(tmp_path / "annotations.jsonl", [changed(GOOD, box_px=[10, 20, 30, 16])])
+    record = RecordSource(find_dataset(run(tmp_path), "records"), "train")[0]
+    assert record["bbox_px"].tolist() == [10, 13, 30, 30]
+    assert BOX_SOURCES[record["bbox_source"]] == "given"
+
+
+def test_a_hand_without_its_wrist_has_no_joint_in_3d(tmp_path):
+    """Its place is not known; joints in the image need no wrist."""
+    write_noise(tmp_path / "a.png")
+    placed: list = [[0.01 * i, 0.01 * i, 0.5] for i in range(21)]
+    marked: list = [[10.0 + i, 20.0 + i] for i in range(21)]
+    placed[0] = marked[0] = None
+    line = changed(PLACED, right={"joints_m": placed, "joints_px": marked})
+    write_lines(tmp_path / "annotations.jsonl", [line])
+    record = RecordSource(find_dataset(run(tmp_path), "records"), "train")[0]
+    assert not record["joint_valid_world"].any()
+    assert record["joint_px_valid"].sum() == record["joint_valid_view"].sum() == 20
+
+
 def test_what_differs_from_line_to_line(tmp_path):
     write_noise(tmp_path / "a.png")
     marked = [[20.0 + i, 30.0 + i] for i in range(21)]
