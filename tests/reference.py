@@ -123,8 +123,8 @@ def targets_of(
     """Every target of one record under (scale, rotation in degrees, flip).
 
     A joint that the annotation calls not visible in this view is none of the image: it counts as
-    truncated. Fits that are given as meshes stand for the joints too. A hand all of whose annotated
-    joints lie outside the crop is not there, whatever its type says.
+    truncated. Fits that are given as meshes stand for the joints of hands without. A hand all of
+    whose annotated joints lie outside the crop is not there, whatever its type says.
     """
     scale, degrees, flip = augmentation
     r = math.radians(-degrees)
@@ -166,7 +166,8 @@ def targets_of(
         pose = record["mano_pose"][hand].astype(np.float64).reshape(16, 3)
         if mesh_given:
             mesh = record["mano_vertices_m"][hand].astype(np.float64)
-            joints, valid, seen = joints_of(manos[hand], mesh), np.ones(21, bool), np.ones(21, bool)
+            if not valid.any():
+                joints, valid, seen = joints_of(manos[hand], mesh), *np.ones((2, 21), bool)
         else:
             in_world = hand_mesh(
                 manos[hand],
@@ -193,6 +194,11 @@ def targets_of(
     targets["rel_trans"] = turn @ (left["wrist"] - right["wrist"])
     targets["rel_trans_valid"] = right["joint_valid"][0] & left["joint_valid"][0]
     targets["wrist_cam"] = np.array([turn @ right["wrist"], turn @ left["wrist"]])
+    # Of records whose camera is known and whose joints are marked in 3D alone.
+    targets["wrist_cam_valid"] = targets["joint_valid"][:, 0]
+    targets["joint_xy_valid"] = targets["joint_valid"]
+    targets["joint_xy_trunc"] = targets["joint_trunc"]
+    targets["confidence"] = np.ones(2)
     there = [record["hand_type"] in kinds for kinds in ((0, 2), (1, 2))]
     there = there[::-1] if flip else there
     for hand in range(2):

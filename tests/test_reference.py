@@ -13,7 +13,8 @@ import reference
 from data_pipeline.augmentation import Augmentation
 from data_pipeline.boxes import JOINT_FIELDS, joint_pixels
 from data_pipeline.datasets import RecordSource, find_dataset
-from data_pipeline.samples import prepare_sample, stack_samples
+from data_pipeline.records import absent_fields
+from data_pipeline.samples import ANNOTATION_FIELDS, prepare_sample, stack_samples
 from er_jax.evaluation.metrics import sample_errors
 from er_jax.evaluation.summary import collect, summarize
 from er_jax.evaluation.types import ReconstructedMeshes
@@ -41,6 +42,7 @@ MASKS = {  # where a target means something; what float32 may be off: metres, ce
     "rel_trans": ("rel_trans_valid", 2e-6),
     "wrist_cam": ("wrist_valid", 2e-6),
     "cells_to_rays": ("always", 2e-6),
+    "confidence": ("always", 0.0),
 }
 GOLDEN_TARGETS = {  # Σ cos(1 + i)·x_i and Σ|x_i| over the unmasked; of masks how many are set
     "joint_cam": (0.303408, 82.7625),
@@ -53,8 +55,12 @@ GOLDEN_TARGETS = {  # Σ cos(1 + i)·x_i and Σ|x_i| over the unmasked; of masks
     "rel_trans": (0.465548, 1.48856),
     "wrist_cam": (0.70961, 23.459),
     "cells_to_rays": (-0.0240166, 4.86599),
+    "confidence": (-0.151509, 40.0),
     "joint_valid": 489,
+    "joint_xy_valid": 489,
+    "wrist_cam_valid": 23,
     "joint_trunc": 320,
+    "joint_xy_trunc": 320,
     "mano_joint_trunc": 384,
     "mano_hand_valid": 21,
     "mano_pose_valid": 21,
@@ -117,6 +123,7 @@ GOLDEN_METRICS = {  # mm, shares, and counts of samples
 BOOLEANS = ("joint_valid", "joint_trunc", "mano_joint_trunc")
 BOOLEANS += ("mano_hand_valid", "mano_pose_valid", "rel_trans_valid")
 BOOLEANS += ("hand_present", "hand_present_valid")
+BOOLEANS += ("joint_xy_valid", "joint_xy_trunc", "wrist_cam_valid")
 
 
 @pytest.fixture(scope="module")
@@ -422,7 +429,8 @@ def made_up(manos):
         record["joint_world_mm"] = 1000 * np.array(joints) + off
         affine = reference.image_to_crop(record["bbox_px"], 512, scale, degrees, flip, 256)
         varied = {"img2bb": affine, "augmentation": np.array([scale, degrees, flip])}
-        samples.append({**record, **varied})
+        absent = absent_fields(record, ANNOTATION_FIELDS)
+        samples.append({**absent, **record, **varied})
         truth.append(reference.targets_of(manos, record, (scale, degrees, flip)))
     batch = {
         name: np.float32(value) if value.dtype == np.float64 else value
