@@ -223,6 +223,24 @@ def test_hands_taken_for_each_other_where_they_were_near_are_put_right():
     np.testing.assert_array_equal(right.side, np.tile([0, 1], 60))
 
 
+def test_a_hand_that_was_followed_to_the_lost_one_s_place_is_put_right():
+    """Both; the left one alone; it is followed to the right one; both, exchanged; both."""
+    sides, rights, middles = [], [], []
+    for i in range(60):
+        if 20 <= i < 30:
+            sides.append((1,))
+            rights.append((0.1 if i < 25 else 0.9,))
+            middles.append((600.0 if i < 25 else 0.0,))
+        else:
+            exchanged = 30 <= i < 36
+            sides.append((1, 0) if exchanged else (0, 1))
+            rights.append((0.9, 0.1))
+            middles.append((0.0, 600.0))
+    right = settled(observations(sides, rights, middles))
+    expected = [side for some in rights for side in [0 if right > 0.5 else 1 for right in some]]
+    np.testing.assert_array_equal(right.side, expected)
+
+
 def test_hands_that_never_were_near_keep_their_sides_whatever_a_few_frames_say():
     seen = crossing(swapped=range(0), near=range(0))
     doubted = seen.right.copy()

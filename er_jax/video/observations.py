@@ -11,6 +11,8 @@ SHORTEST_S = 0.15
 """Hands that were seen for less are taken for none."""
 CHANGE = 2.5
 """Price, in logits, of taking a person's hands for each other."""
+ALONE_FRAMES = 30
+"""Before and after both hands of a person are seen, in which one may be taken for the other."""
 NEAR = 1.5
 """Sizes between the middles of two hands, up to which the one may be taken for the other."""
 
@@ -58,9 +60,11 @@ def settled(seen: Observations) -> Observations:
     for person in np.unique(seen.person):
         own = np.flatnonzero(seen.person == person)
         frames, row = np.unique(seen.frame[own], return_inverse=True)
+        renamed = _renamed(seen, own, frames)[row]
+        side[own] = np.where(renamed, 1 - side[own], side[own])
         speaks = np.where(side[own] == 0, evidence[own], -evidence[own])
         votes = np.bincount(row, speaks)
-        swapped = _swapped(votes, _may_change(seen, own, frames))
+        swapped = _swapped(votes, _may_change(seen, side, own, frames))
         side[own] = np.where(swapped[row], 1 - side[own], side[own])
         for one in (0, 1):
             hand = own[side[own] == one]
@@ -70,21 +74,46 @@ def settled(seen: Observations) -> Observations:
     return dataclasses.replace(seen, side=side[keep], **rows)
 
 
-def _may_change(seen: Observations, own: np.ndarray, frames: np.ndarray) -> Bool[np.ndarray, "n"]:
+def _renamed(seen: Observations, own: np.ndarray, frames: np.ndarray) -> Bool[np.ndarray, "n"]:
+    """In which frames a person's hands have each other's names of before, though they went on."""
+    renamed = np.zeros(len(frames), bool)
+    before: dict[int, np.ndarray] = {}
+    for i, frame in enumerate(frames):
+        rows = own[seen.frame[own] == frame]
+        now = {int(seen.side[row]): seen.keypoints_px[row] for row in rows}
+        exchanged = i > 0 and all(
+            _apart(points, before.get(1 - side)) < _apart(points, before.get(side)) / 2
+            for side, points in now.items()
+        )
+        renamed[i] = exchanged ^ (i > 0 and bool(renamed[i - 1]))
+        before = now
+    return renamed
+
+
+def _apart(points: np.ndarray, others: np.ndarray | None) -> float:
+    return np.inf if others is None else float(np.linalg.norm(points - others, axis=1).mean())
+
+
+def _may_change(
+    seen: Observations, side: np.ndarray, own: np.ndarray, frames: np.ndarray
+) -> Bool[np.ndarray, "n"]:
     """In which frames of a person the one hand may have been taken for the other.
 
-    Where both are near to each other, and where one of them appears or was lost.
+    Where both are near to each other, where one of them appears or was lost, and for a while before
+    and after that: who was followed to the other one's place was taken for it there.
     """
     rows = [own[seen.frame[own] == frame] for frame in frames]
-    sides = [tuple(sorted(seen.side[some].tolist())) for some in rows]
+    sides = [tuple(sorted(side[some].tolist())) for some in rows]
     may = np.ones(len(frames), bool)
+    both = np.array([frame for frame, some in zip(frames, sides, strict=True) if len(some) == 2])
     for i in range(1, len(frames)):
         points = seen.keypoints_px[rows[i]]
         near = False
         if len(points) == 2:
             apart = np.linalg.norm(points[0].mean(0) - points[1].mean(0))
             near = apart < NEAR * np.ptp(points, axis=1).max()
-        may[i] = near or sides[i] != sides[i - 1] or frames[i] != frames[i - 1] + 1
+        alone = len(points) == 1 and bool((np.abs(both - frames[i]) <= ALONE_FRAMES).any())
+        may[i] = near or alone or sides[i] != sides[i - 1] or frames[i] != frames[i - 1] + 1
     return may
 
 
