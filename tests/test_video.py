@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import struct
 import time
 import urllib.error
@@ -475,9 +476,9 @@ def run(monkeypatch, clip_folder, tmp_path):
     monkeypatch.setattr(clips, "MediaPipeHands", lambda *_, **__: script())
     engine = Engine(load_hands(), detector=None)
 
-    def call(**options) -> Path:
+    def call(named=(clip_folder,), **options) -> Path:
         output = tmp_path / "out"
-        clips.run_clips([clip_folder], output, engine, settings={"a": 1}, **CAMERA, **options)
+        clips.run_clips(list(named), output, engine, settings={"a": 1}, **CAMERA, **options)
         return output
 
     return call
@@ -509,6 +510,14 @@ def test_other_settings_begin_again(run, tmp_path):
     (work / "settings.json").write_text(json.dumps({"a": 2}))
     (work / "seen/000000.npz").write_bytes(b"of another call")
     assert (run(kinds="parquet") / "clip_hands.parquet").exists()
+
+
+def test_clips_of_one_name_keep_their_files_apart(run, clip_folder, tmp_path):
+    pytest.importorskip("pyarrow")
+    shutil.copytree(clip_folder, tmp_path / "other/clip")
+    out = run([clip_folder, tmp_path / "other/clip"], kinds="parquet")
+    names = sorted(path.name for path in out.iterdir())
+    assert names == ["clip_1_hands.parquet", "clip_2_hands.parquet"]
 
 
 def test_options_that_do_not_fit(run, clip_folder):

@@ -1,5 +1,6 @@
 """Clips in, moving hands out: what `er_jax CLIP` does."""
 
+import dataclasses
 import json
 import logging
 import shutil
@@ -10,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from er_jax.commands.photographs import output_names
 from er_jax.detection.mediapipe_hands import MediaPipeHands
 from er_jax.photographs.engine import Engine
 from er_jax.utils.atomic_write import write_json
@@ -24,7 +26,6 @@ from er_jax.video.reconstruct import reconstruct_clip
 from er_jax.video.track import Clip
 from er_jax.video.tracking import Tracker
 
-KINDS = ("mp4", "parquet", "glb", "bvh", "lerobot")
 USUAL_KINDS = "mp4,parquet,glb"
 
 
@@ -44,7 +45,7 @@ def run_clips(
     """Reconstructs the hands of clips, one after the other, and writes what is asked for.
 
     A call that is ended leaves what it has done in `output/NAME_hands.work`; the same call goes on
-    with it. Clips whose files are all there from the same clip and settings are left as they are.
+    with it.
 
     Args:
       clips: video files, or folders of frames.
@@ -65,11 +66,11 @@ def run_clips(
     opened = [Frames.of(path, frame_rate=frame_rate) for path in clips]
     detector = MediaPipeHands(detector_dir, thorough=False)
     done: list[tuple[Frames, Clip]] = []
-    for frames in opened:
-        name = f"{frames.path.stem if frames.path.is_file() else frames.path.name}_hands"
-        work = output / f"{name}.work"
-        _start_or_continue(work, {**settings, "clip": _identity(frames.path)})
-        clip = reconstruct_clip(
+    for frames, name in zip(opened, output_names(clips), strict=True):
+        work = output / f"{name}_hands.work"
+        given = {"clip": _identity(frames.path), "frame_rate": frame_rate}
+        _start_or_continue(work, settings | given)
+        found = reconstruct_clip(
             frames.path,
             engine,
             lambda: Tracker(detector),
@@ -79,11 +80,12 @@ def run_clips(
             focal_px=focal_px,
             principal_point_px=principal_point_px,
         )
+        clip = dataclasses.replace(found, name=name)
         for message in clip.messages:
             logging.warning("%s: %s", frames.path, message)
         for kind, write in _WRITERS.items():
             if kind in wanted:
-                write(frames, clip, engine, output / name)
+                write(frames, clip, engine, output / f"{name}_hands")
         done.append((frames, clip))
         show(clip, output)
     if "lerobot" in wanted:
@@ -151,6 +153,7 @@ _WRITERS: dict[str, _Writer] = {
     "glb": _write_glb,
     "bvh": _write_bvh,
 }
+KINDS = (*_WRITERS, "lerobot")
 
 
 def _identity(path: Path) -> dict[str, Any]:

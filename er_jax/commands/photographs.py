@@ -74,7 +74,7 @@ def _is_clip(path: Path, folders_are: bool) -> bool:
 
 
 def _run_clips(clips: Sequence[Path], options: argparse.Namespace) -> None:
-    from er_jax.commands.clips import run_clips  # what only clips need
+    from er_jax.commands.clips import USUAL_KINDS, run_clips  # what only clips need
 
     if options.box or options.detections or options.visualize:
         raise ConfigError("--box, --detections and --visualize are for photographs, not for clips")
@@ -92,7 +92,7 @@ def _run_clips(clips: Sequence[Path], options: argparse.Namespace) -> None:
             "focal": options.focal,
             "principal_point": options.principal_point,
         },
-        kinds=options.write,
+        kinds=options.write or USUAL_KINDS,
         detector_dir=options.detector_dir,
         smoothed=not options.no_smoothing,
         frame_rate=options.frame_rate,
@@ -398,6 +398,6 @@ def _parser() -> argparse.ArgumentParser:
     add = clips.add_argument
     add("--clip", action="store_true", help="a folder holds the frames of one clip")
     add("--frame_rate", type=float, default=30.0, help="of such a folder (30)")
-    add("--write", default="mp4,parquet,glb", help="also of: bvh, lerobot (mp4,parquet,glb)")
+    add("--write", help="some of mp4,parquet,glb,bvh,lerobot; without: the first three")
     add("--no_smoothing", action="store_true", help="every frame's hands as they were fitted")
     return parser

@@ -19,7 +19,7 @@ from er_jax.utils.arguments import numbers
 from er_jax.video.frames import written_video
 from er_jax.video.gltf import write_gltf
 from er_jax.video.live import Latency, LiveHands, Viewer, Webcam
-from er_jax.video.parquet import write_parquet
+from er_jax.video.parquet import pyarrow_module, write_parquet
 from er_jax.video.tracking import Tracker
 
 
@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     with exit_with_message():
         begin(options.output)
+        pyarrow_module()  # better known before anything is recorded
         asked = numbers("--size", options.size, 2)
         size = (round(asked[0]), round(asked[1])) if asked else None
         engine = load(weights=options.weights, mano_dir=options.mano_dir, detect=False)

@@ -420,11 +420,8 @@ def _messages(
         said.append("the network sees no hand in the box; --hands=both shows its guess")
     if not hands:
         return (*said, "no hand was found")
-    if camera.focal_source == "assumed":
-        said.append(
-            f"focal length assumed ({camera.focal_px[0]:.0f} px): distances from the camera scale "
-            "with it; give the focal length"
-        )
+    if camera.doubt:
+        said.append(camera.doubt)
     for number, hand in hands:
         name = f"person {number}, {hand.side} hand"
         longer = float(hand.box_px[2:].max())

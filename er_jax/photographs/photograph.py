@@ -84,6 +84,16 @@ class PhotographCamera:
         return dataclasses.replace(self, focal_px=focal, principal_point_px=middle)
 
     @property
+    def doubt(self) -> str | None:
+        """What should be known before distances are trusted; None where the camera is known."""
+        if self.focal_source != "assumed":
+            return None
+        return (
+            f"focal length assumed ({self.focal_px[0]:.0f} px): distances from the camera scale "
+            "with it; give the focal length"
+        )
+
+    @property
     def projection(self) -> PerspectiveCamera:
         """The camera to draw with."""
         return PerspectiveCamera(self.focal_px, self.principal_point_px)

@@ -41,13 +41,13 @@ def draw_clip(frames: Frames, clip: Clip, hands: HandModel, path: Path) -> None:
     ):
 
         def write_one() -> None:
-            time_s, painted = waiting.popleft()
-            video.add(painted.result(), time_s)
+            time_s, drawn = waiting.popleft()
+            video.add(drawn.result(), time_s)
             bar.advance()
 
         for frame, meshes in zip(frames.read_ahead(), meshes_of_frames(clip, hands), strict=False):
-            painted = pool.submit(_painted, frame.pixels, meshes, camera)
-            waiting.append((frame.time_s, painted))
+            drawn = pool.submit(painted, frame.pixels, meshes, camera)
+            waiting.append((frame.time_s, drawn))
             if len(waiting) > 2 * painters:
                 write_one()
         while waiting:
@@ -71,7 +71,8 @@ def meshes_of_frames(clip: Clip, hands: HandModel) -> Iterator[list[Mesh]]:
         yield from by_frame
 
 
-def _painted(pixels: Pixels, meshes: Sequence[Mesh], camera: Camera) -> Pixels:
+def painted(pixels: Pixels, meshes: Sequence[Mesh], camera: Camera) -> Pixels:
+    """A frame with meshes over it."""
     if not meshes:
         return pixels
     return render_meshes(pixels, meshes, camera, opacity=OPACITY, refine=False).image

@@ -169,7 +169,7 @@ class VideoWriter:
     """Writes an H.264 file in MP4. To be used by `written_video`."""
 
     def __init__(self, path: Path, frame_rate: float):
-        av = _av()
+        av = av_module()
         self._container = av.open(str(path), "w", format="mp4")
         rate = Fraction(frame_rate).limit_denominator(1001)
         self._stream = self._container.add_stream("libx264", rate=rate)
@@ -180,7 +180,7 @@ class VideoWriter:
 
     def add(self, pixels: Pixels, time_s: float) -> None:
         """Adds a frame; all are of the first one's size, an odd row or column is left out."""
-        av = _av()
+        av = av_module()
         height, width = (side - side % 2 for side in pixels.shape[:2])
         if self._last < 0:
             self._stream.width, self._stream.height = width, height
@@ -209,7 +209,7 @@ def written_video(path: Path, frame_rate: float) -> Iterator[VideoWriter]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
-    av = _av()
+    av = av_module()
     if not path.exists():
         raise BadImageError(f"{path}: no such file")
     try:
@@ -222,20 +222,24 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         yield container, container.streams.video[0]
 
 
-def _av() -> Any:
+def av_module() -> Any:
+    """PyAV, which only those need who have videos.
+
+    Raises:
+      ConfigError: it is not installed.
+    """
     try:
         import av  # a tenth of a second, and only for those who have videos
     except ImportError:
         raise ConfigError(
-            "videos are read and written by PyAV, which is not installed: "
-            "`pip install 'er_jax[video]'`, or `pip install av`"
+            "videos need PyAV, which is not installed: pip install 'er_jax[video]'"
         ) from None
     av.logging.set_level(av.logging.PANIC)
     return av
 
 
 def _errors() -> tuple[type[Exception], ...]:
-    return (_av().error.FFmpegError, OSError, ValueError)
+    return (av_module().error.FFmpegError, OSError, ValueError)
 
 
 def _pictures(folder: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 from er_jax.mano import HANDS, MANO16, PARENTS, HandModel
 from er_jax.rendering.overlays import HAND_COLOURS
 from er_jax.utils.atomic_write import atomic_write
-from er_jax.video.rigs import Rig, labelled, part, rig_of
+from er_jax.video.rigs import Rig, labelled, rig_of
 from er_jax.video.track import Clip, HandTrack
 
 UPRIGHT_XYZW = [1.0, 0.0, 0.0, 0.0]
@@ -55,7 +55,7 @@ def write_gltf(clip: Clip, hands: HandModel, path: Path | str) -> LeftOut:
     for label, track in labelled(clip):
         some = np.unique(np.linspace(0, len(track) - 1, FRAMES_MEASURED).round().astype(int))
         gltf.add_hand(rig_of(label, track, clip, hands), _shown(track, clip))
-        distances.append(_distances_mm(part(track, some), clip, hands))
+        distances.append(_distances_mm(track.part(some), clip, hands))
     joined = np.concatenate(distances) if distances else np.zeros(1)
     left_out = LeftOut(float(np.median(joined)), float(np.max(joined)))
     extras = {

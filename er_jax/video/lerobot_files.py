@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from er_jax.utils.errors import ConfigError, DataError
+from er_jax.utils.errors import DataError
+from er_jax.video.frames import av_module
 from er_jax.video.lerobot_stats import shades_of
 
 FILE = "chunk-{chunk_index:03d}/file-{file_index:03d}"
@@ -83,7 +84,7 @@ class Videos:
     def __init__(self, folder: Path, fps: int):
         self._files = NumberedFiles(folder, ".mp4", VIDEO_FILE_MB)
         self._fps = fps
-        self._av = _av_module()
+        self._av = av_module()
         self._container: Any = None
         self._stream: Any = None
         self._shown = 0
@@ -178,13 +179,3 @@ def _even(size_px: tuple[int, int]) -> tuple[int, int]:
     """The size that yuv420p can have; a last row or column is shown twice."""
     width, height = size_px
     return width + width % 2, height + height % 2
-
-
-def _av_module() -> Any:
-    try:
-        import av
-    except ImportError:
-        raise ConfigError(
-            "videos need PyAV, which is not installed: pip install 'er_jax[video]'"
-        ) from None
-    return av

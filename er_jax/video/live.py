@@ -18,14 +18,13 @@ from er_jax.photographs.engine import Engine
 from er_jax.photographs.photograph import Photograph, PhotographCamera, camera_of
 from er_jax.photographs.result import Hand
 from er_jax.rendering.overlays import HAND_COLOURS
-from er_jax.rendering.rasterizer import Mesh, render_meshes
+from er_jax.rendering.rasterizer import Mesh
 from er_jax.utils.errors import ConfigError
+from er_jax.video.drawing import painted
 from er_jax.video.frames import Frame, Pixels
 from er_jax.video.smoothing import LiveFilter
 from er_jax.video.track import Clip, HandTrack
 from er_jax.video.tracking import Tracker
-
-OPACITY = 0.85
 
 
 class Webcam:
@@ -171,7 +170,7 @@ class LiveHands:
 
     def draw(self, pixels: Pixels, hands: list[LiveHand]) -> Pixels:
         """The frame with the hands painted over it."""
-        if not hands or self.camera is None:
+        if self.camera is None:
             return pixels
         model = self._engine.hand_model
         faces = np.asarray(model.faces)
@@ -180,8 +179,7 @@ class LiveHands:
             side = HANDS.index(hand.fitted.side)
             vertices = self._track([hand], [0]).meshes(model)[0][0]
             meshes.append(Mesh(vertices, faces[side], HAND_COLOURS[side]))
-        camera = self.camera.projection
-        return render_meshes(pixels, meshes, camera, opacity=OPACITY, refine=False).image
+        return painted(pixels, meshes, self.camera.projection)
 
     def clip(self, name: str) -> Clip:
         """All that was seen so far; its frames are those that there was time for."""

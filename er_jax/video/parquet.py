@@ -12,7 +12,6 @@ from er_jax.mano import HAND21, HANDS, MANO16, HandModel, hand_model_identity
 from er_jax.photographs.result import AXES, LEFT_SHAPE
 from er_jax.utils.atomic_write import atomic_write
 from er_jax.utils.errors import ConfigError
-from er_jax.video.rigs import part
 from er_jax.video.track import Clip, HandTrack
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ def rows_of(clip: Clip, hands: HandModel, *, source: str | None = None) -> "pyar
       source: name of the file that the frames are of; None: the clip's.
     """
     parts = [
-        _columns(part(track, slice(first, first + TRACK_FRAMES_AT_ONCE)), clip, hands)
+        _columns(track.part(slice(first, first + TRACK_FRAMES_AT_ONCE)), clip, hands)
         for track in clip.tracks
         for first in range(0, len(track), TRACK_FRAMES_AT_ONCE)
     ]

@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from er_jax.detection import DetectedHand
-from er_jax.detection.types import box_around
 from er_jax.fitting.fitter import BATCH_SIZES
 from er_jax.mano import HANDS
 from er_jax.photographs.engine import Engine, Starts
@@ -22,6 +20,7 @@ from er_jax.photographs.result import Hand, Reconstruction
 from er_jax.utils.atomic_write import atomic_write
 from er_jax.utils.errors import BadImageError
 from er_jax.utils.progress import progress_bar
+from er_jax.video.detected import arrays_of, hand_of
 from er_jax.video.frames import Frame, Frames
 from er_jax.video.observations import ROWS, Observations, settled
 from er_jax.video.smoothing import smooth
@@ -159,12 +158,7 @@ def reconstruct_clip(
 def _messages(camera: PhotographCamera, tracks: Sequence[HandTrack], count: int) -> tuple[str, ...]:
     if not tracks:
         return ("no hand was found",)
-    said = []
-    if camera.focal_source == "assumed":
-        said.append(
-            f"focal length assumed ({camera.focal_px[0]:.0f} px): distances from the camera scale "
-            "with it; give the focal length"
-        )
+    said = [camera.doubt] if camera.doubt else []
     for track in tracks:
         missing = count - len(track)
         if missing or track.filled.any():
@@ -183,36 +177,12 @@ def _chunks(frames: Iterator[Frame], size: int) -> Iterator[list[Frame]]:
 
 def _table(rows: Sequence[tuple[int, FollowedHand]]) -> dict[str, np.ndarray]:
     hands = [hand.detected for _, hand in rows]
-    unknown = np.full((21, 3), np.nan)
     return {
         "frame": np.array([frame for frame, _ in rows], np.int64),
         "person": np.array([hand.person for _, hand in rows], np.int64),
         "side": np.array([HANDS.index(hand.side) for hand in hands], np.int64),
-        "right": np.array(
-            [h.side_probability if h.side == "right" else 1 - h.side_probability for h in hands]
-        ),
-        "score": np.array([hand.score for hand in hands], float),
-        "keypoints_px": np.array([h.keypoints_px for h in hands]).reshape(-1, 21, 2),
-        "confidence": np.array([h.confidence for h in hands]).reshape(-1, 21),
-        "joints_m": np.array(
-            [unknown if h.joints_m is None else h.joints_m for h in hands]
-        ).reshape(-1, 21, 3),
+        **arrays_of(hands),
     }
-
-
-def _detected(seen: Observations, row: int) -> DetectedHand:
-    right = float(seen.right[row])
-    side = int(seen.side[row])
-    joints = seen.joints_m[row]
-    return DetectedHand(
-        side="left" if side else "right",
-        side_probability=1 - right if side else right,
-        score=float(seen.score[row]),
-        box_px=box_around(seen.keypoints_px[row]),
-        keypoints_px=seen.keypoints_px[row],
-        confidence=seen.confidence[row],
-        joints_m=joints if np.isfinite(joints).all() else None,
-    )
 
 
 def blank(size_px: tuple[int, int]) -> Photograph:
@@ -243,12 +213,16 @@ def _fit_some(
     for row in range(int(low), int(high)):
         persons[int(seen.frame[row]), int(seen.person[row])].append(row)
     items = [Item(frame, person, tuple(rows)) for (frame, person), rows in persons.items()]
+    columns = {name: getattr(seen, name) for name in ROWS}
 
     def fit(some: Sequence[Item], starts: Sequence[Starts]) -> dict[Item, tuple[Hand, ...]]:
         def fit_part(part: Sequence[int]) -> list[Reconstruction]:
             return engine.many(
                 [pictures[some[i].frame - first] for i in part],
-                detections=[[_detected(seen, row) for row in some[i].rows] for i in part],
+                detections=[
+                    [hand_of(columns, row, int(seen.side[row])) for row in some[i].rows]
+                    for i in part
+                ],
                 starts=[starts[i] for i in part],
                 focal_px=camera.focal_px,
                 principal_point_px=camera.principal_point_px,

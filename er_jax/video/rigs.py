@@ -81,17 +81,3 @@ def rig_of(label: str, track: HandTrack, clip: Clip, hands: HandModel) -> Rig:
         # Of each frame's own shape: the hand stays where it was seen.
         wrist=rest_wrist(hand, track.betas) + track.transl,
     )
-
-
-def part(track: HandTrack, index: Int[np.ndarray, "n"] | slice) -> HandTrack:
-    """Some of the frames of a track.
-
-    Args:
-      track: of T frames.
-      index: places in it, ascending.
-    """
-    fields = (field.name for field in dataclasses.fields(track))
-    arrays = {
-        name: getattr(track, name)[index] for name in fields if name not in ("person", "side")
-    }
-    return dataclasses.replace(track, **arrays)

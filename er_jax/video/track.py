@@ -1,7 +1,6 @@
 """A hand over the frames of a clip, and all the hands of one."""
 
 import dataclasses
-from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -50,12 +49,12 @@ class HandTrack:
 
     def between(self, first: int, last: int) -> "HandTrack":
         """The part of the track in frames from `first` to before `last`."""
-        low, high = np.searchsorted(self.frames, (first, last))
-        arrays = {
-            field.name: getattr(self, field.name)[low:high]
-            for field in dataclasses.fields(self)
-            if field.name not in ("person", "side")
-        }
+        return self.part(slice(*np.searchsorted(self.frames, (first, last))))
+
+    def part(self, index: Int[np.ndarray, "n"] | slice) -> "HandTrack":
+        """Some of the frames, by their places in the track, ascending."""
+        names = (field.name for field in dataclasses.fields(self))
+        arrays = {n: getattr(self, n)[index] for n in names if n not in ("person", "side")}
         return dataclasses.replace(self, **arrays)
 
     def meshes(
@@ -68,12 +67,13 @@ class HandTrack:
         """
         hand = hands.hand(self.side)
         vertices, joints = [], []
-        for first in range(0, len(self), FRAMES_AT_ONCE):
-            # Batches of one size, so that one program is compiled for all.
-            index = np.minimum(np.arange(first, first + FRAMES_AT_ONCE), len(self) - 1)
+        # Batches of one size, so that one program is compiled for all; another for live hands.
+        size = 1 if len(self) == 1 else FRAMES_AT_ONCE
+        for first in range(0, len(self), size):
+            index = np.minimum(np.arange(first, first + size), len(self) - 1)
             arrays = (self.betas[index], self.rotations[index], self.transl[index])
             mesh = mano_forward(hand, *(np.asarray(x, np.float32) for x in arrays)).vertices
-            count = min(FRAMES_AT_ONCE, len(self) - first)
+            count = min(size, len(self) - first)
             vertices.append(np.asarray(mesh)[:count])
             joints.append(np.asarray(joints_from_vertices(hand, mesh))[:count])
         return np.concatenate(vertices), np.concatenate(joints)
@@ -107,10 +107,3 @@ class Clip:
         if len(self.times_s) < 2:
             return 30.0
         return float(1 / np.median(np.diff(self.times_s)))
-
-    def hands_of(self, frame: int) -> Iterator[tuple[HandTrack, int]]:
-        """The hands that are known in a frame: each track, and the frame's place in it."""
-        for track in self.tracks:
-            place = int(np.searchsorted(track.frames, frame))
-            if place < len(track) and track.frames[place] == frame:
-                yield track, place

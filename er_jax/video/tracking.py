@@ -9,7 +9,7 @@ evidence than there was for it. Distances are in sizes of the hand (the longer s
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -17,8 +17,8 @@ from scipy.optimize import linear_sum_assignment
 
 from er_jax.detection import DetectedHand, Detector
 from er_jax.detection.people import MAX_DISTANCE, pair_people
-from er_jax.detection.types import box_around
 from er_jax.mano import HANDS
+from er_jax.video.detected import arrays_of, hand_of, right_probability
 
 EVERY, EVERY_IF_INCOMPLETE = 15, 6
 """Frames between two searches: where both hands of all persons are followed, and where not."""
@@ -37,6 +37,7 @@ _SOUGHT_FRAMES = 5  # in which a hand that was lost is looked for where it was
 _REMEMBERED_FRAMES = 15  # in which a hand that was lost is sought near to where it was
 
 
+@runtime_checkable
 class FollowingDetector(Detector, Protocol):
     """A detector that can also look for a hand where it is expected."""
 
@@ -110,19 +111,12 @@ class Tracker:
     def state(self) -> dict[str, np.ndarray]:
         """All that is remembered, as arrays; `restore` takes it."""
         hands = self._hands
-        unknown = np.full((21, 3), np.nan)
         return {
             "counters": np.array([self._frame, self._searched, self.searches], float),
             "persons": np.array([[h.person, h.side, h.frame] for h in hands], int).reshape(-1, 3),
             "evidence": np.array([hand.evidence for hand in hands], float),
             "velocity": np.array([hand.velocity for hand in hands]).reshape(-1, 21, 2),
-            "right": np.array([_right(hand.last) for hand in hands], float),
-            "score": np.array([hand.last.score for hand in hands], float),
-            "keypoints": np.array([h.last.keypoints_px for h in hands]).reshape(-1, 21, 2),
-            "confidence": np.array([h.last.confidence for h in hands]).reshape(-1, 21),
-            "joints": np.array(
-                [unknown if h.last.joints_m is None else h.last.joints_m for h in hands]
-            ).reshape(-1, 21, 3),
+            **arrays_of([hand.last for hand in hands]),
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
@@ -131,17 +125,7 @@ class Tracker:
         self._frame, self.searches = int(frame), int(searches)
         self._hands = []
         for i, (person, side, seen) in enumerate(state["persons"].tolist()):
-            right = float(state["right"][i])
-            joints = state["joints"][i]
-            last = DetectedHand(
-                side="right" if right >= 0.5 else "left",
-                side_probability=max(right, 1 - right),
-                score=float(state["score"][i]),
-                box_px=box_around(state["keypoints"][i]),
-                keypoints_px=state["keypoints"][i],
-                confidence=state["confidence"][i],
-                joints_m=joints if np.isfinite(joints).all() else None,
-            )
+            last = hand_of(state, i, int(state["right"][i] < 0.5))
             evidence = float(state["evidence"][i])
             hand = _Hand(person, side, last, seen, state["velocity"][i], evidence)
             self._hands.append(hand)
@@ -156,10 +140,9 @@ class Tracker:
         there = [h for h in self._hands if self._frame - h.frame <= 1 + _SOUGHT_FRAMES]
         if not there:
             return False
-        follow = getattr(self._detector, "follow", None)
-        if follow is None:
+        if not isinstance(self._detector, FollowingDetector):
             return True
-        answers = follow(image, np.stack([hand.expected for hand in there]))
+        answers = self._detector.follow(image, np.stack([hand.expected for hand in there]))
         found = [
             (hand, answer)
             for hand, answer in zip(there, answers, strict=True)
@@ -223,7 +206,7 @@ class Tracker:
 
     def _cost(self, answer: DetectedHand, person: int, side: int) -> float:
         """Of taking a hand for this one of a person."""
-        right = _right(answer)
+        right = right_probability(answer)
         unlike = _UNLIKE * max(0.0, (1 - right if side == 0 else right) - 0.5) * 2
         known = self._hand(person, side)
         other = self._hand(person, 1 - side)
@@ -281,7 +264,7 @@ def _one_each(found: list[tuple[_Hand, DetectedHand]]) -> list[tuple[_Hand, Dete
 
 def _mismatch(hand: _Hand, answer: DetectedHand) -> float:
     """How little an answer is like the hand that was followed."""
-    right = _right(answer)
+    right = right_probability(answer)
     return _apart(hand, answer) + (1 - right if hand.side == 0 else right)
 
 
@@ -306,18 +289,14 @@ def _middle(hand: DetectedHand) -> tuple[float, float]:
     return float(x), float(y)
 
 
-def _right(hand: DetectedHand) -> float:
-    return hand.side_probability if hand.side == "right" else 1 - hand.side_probability
-
-
 def _evidence(hand: DetectedHand) -> float:
-    right = np.clip(_right(hand), 1e-3, 1 - 1e-3)
+    right = np.clip(right_probability(hand), 1e-3, 1 - 1e-3)
     logit = float(np.log(right / (1 - right)))
     return float(np.clip(logit, -FRAME_EVIDENCE, FRAME_EVIDENCE))
 
 
 def _on_side(hand: _Hand) -> DetectedHand:
-    right = _right(hand.last)
+    right = right_probability(hand.last)
     return dataclasses.replace(
         hand.last,
         side="left" if hand.side else "right",
