@@ -452,6 +452,7 @@ def reconstruction_of(hands, side: str) -> Reconstruction:
         depth_sigma_m=0.0,
         keypoints_px=np.zeros((21, 2)),
         detected_px=None,
+        detected_confidence=None,
         box_px=np.zeros(4),
         reprojection_px=0.0,
         explained=True,

@@ -41,8 +41,10 @@ from er_jax.photographs.photograph import (
     photograph_of,
     read_photograph,
 )
+from er_jax.photographs.result import Person
 from er_jax.utils.arguments import numbers
 from er_jax.utils.errors import BadImageError, ConfigError, DiskError, NotFoundError
+from er_jax.video.parquet import COLUMNS, arrays_of, rows_of_pictures
 
 SIZE = (512, 400)
 
@@ -187,6 +189,22 @@ def test_pictures_that_are_none(tmp_path, monkeypatch):
         read_photograph(tmp_path / "whole.jpg")
 
 
+def test_bytes_are_read_as_their_file_is(tmp_path):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "turned.jpg", exif=exif)
+    of_file = read_photograph(tmp_path / "turned.jpg")
+    data = (tmp_path / "turned.jpg").read_bytes()
+    of_bytes = read_photograph(Path("nowhere/turned.jpg"), data, most_pixels=600)
+    np.testing.assert_array_equal(of_bytes.pixels, of_file.pixels)
+    assert (of_bytes.size_px, of_bytes.exif_orientation) == ((20, 30), 6)
+    with pytest.raises(BadImageError, match=r"nowhere/turned.jpg: cannot be read whole"):
+        read_photograph(Path("nowhere/turned.jpg"), data[:-100])
+    with pytest.raises(BadImageError, match=r"turned.jpg: larger than 0 megapixels"):
+        read_photograph(Path("turned.jpg"), data, most_pixels=599)
+
+
 @pytest.mark.parametrize(
     "array", [np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)]
 )
@@ -259,6 +277,41 @@ def test_the_files_say_the_same(result, tmp_path):
     assert content["camera"]["focal_px"] == FOCAL.tolist()
     assert "mirrored" in content["left_shape"]
     assert cv2.imread(str(tmp_path / "a_hands.png")) is not None
+
+
+def test_rows_of_a_picture_say_what_its_hands_are(result):
+    hands = load_hands()
+    by_box = dataclasses.replace(
+        result.hands[1], score=None, detected_px=None, detected_confidence=None
+    )
+    persons = (Person(right=result.hands[0]), Person(left=by_box))
+    second = dataclasses.replace(result, persons=persons)
+    nothing = dataclasses.replace(result, persons=())
+    table = rows_of_pictures([("a", result), ("none", nothing), ("b", second)], hands)
+    rows = arrays_of(table)
+    assert list(rows) == list(COLUMNS)
+    assert rows["source"].tolist() == ["a", "a", "b", "b"]
+    assert rows["handedness"].tolist() == ["right", "left", "right", "left"]
+    assert rows["person"].tolist() == [0, 0, 0, 1]
+    assert set(rows["frame"]) == {0} and set(rows["time_s"]) == {0.0} and not rows["filled"].any()
+    for row, hand in enumerate([*result.hands, *second.hands]):
+        own = {name: column[row] for name, column in rows.items()}
+        mesh = mano_forward(hands.hand(hand.side), own["betas"], hand.pose, own["transl_m"])
+        np.testing.assert_allclose(own["pose_axis_angle_with_mean"], hand.full_pose, rtol=1e-6)
+        np.testing.assert_allclose(mesh.vertices, hand.vertices, atol=1e-4)
+        np.testing.assert_allclose(own["joints_m"], hand.joints, rtol=1e-6)
+        np.testing.assert_allclose(own["joint_sigma_m"], hand.joint_sigma_m, rtol=1e-6)
+        seen = result.camera.projection.project(hand.vertices)
+        np.testing.assert_allclose(own["box_xywh_px"][:2], seen.min(0), atol=1e-3)
+        np.testing.assert_allclose(own["box_xywh_px"][2:], np.ptp(seen, 0), atol=1e-3)
+        np.testing.assert_allclose(own["keypoints_px"], hand.keypoints_px, rtol=1e-6)
+        assert own["focal_px"].tolist() == list(map(np.float32, result.camera.focal_px))
+        assert (own["width_px"], own["height_px"], own["focal_source"]) == (*SIZE, "given")
+    np.testing.assert_allclose(rows["score"], [0.9, 0.9, 0.9, np.nan], rtol=1e-6)
+    assert np.isnan(rows["detected_keypoints_px"][3]).all()
+    assert np.isnan(rows["keypoint_confidence"][3]).all()
+    np.testing.assert_allclose(rows["detected_keypoints_px"][0], result.hands[0].detected_px)
+    assert (rows["keypoint_confidence"][:3] == 1).all()
 
 
 def test_a_result_replaces_an_earlier_one_and_nothing_else(result, tmp_path):

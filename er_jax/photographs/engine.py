@@ -339,6 +339,7 @@ class Engine:
             depth_sigma_m=fitted.place_sigma_m,
             keypoints_px=keypoints,
             detected_px=None if detected is None else np.asarray(detected.keypoints_px),
+            detected_confidence=None if detected is None else np.asarray(detected.confidence),
             box_px=box,
             reprojection_px=fitted.reprojection_px,
             explained=fitted.reprojection_px <= EXPLAINED * max(float(box[2:].max()), 1.0),

@@ -1,6 +1,7 @@
 """A picture as people hand it in: a file of any format, an array or a Pillow image."""
 
 import dataclasses
+import io
 import math
 import warnings
 from pathlib import Path
@@ -99,11 +100,18 @@ class PhotographCamera:
         return PerspectiveCamera(self.focal_px, self.principal_point_px)
 
 
-def read_photograph(path: Path) -> Photograph:
+def read_photograph(
+    path: Path, data: bytes | None = None, *, most_pixels: int | None = None
+) -> Photograph:
     """Any image file, turned upright as its EXIF data say; of several images in it the first.
 
     Grey images, palettes, CMYK and 16 bits a channel become 8-bit RGB; what is transparent lies
     over white.
+
+    Args:
+      path: of the file, or a name for `data`.
+      data: the file's bytes, where it is on no disk.
+      most_pixels: refuse a larger one before it is decoded; None: 2 × `Image.MAX_IMAGE_PIXELS`.
 
     Raises:
       BadImageError: the file is missing, a folder, cut short, no image, or too large to be one.
@@ -111,7 +119,9 @@ def read_photograph(path: Path) -> Photograph:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of size and odd metadata, on which nothing depends
-            with Image.open(path) as file:
+            with Image.open(path if data is None else io.BytesIO(data)) as file:
+                if most_pixels is not None and math.prod(file.size) > most_pixels:
+                    raise Image.DecompressionBombError
                 return _from_pillow(file, path)
     except FileNotFoundError:
         raise BadImageError(f"{path}: no such image") from None
@@ -120,8 +130,10 @@ def read_photograph(path: Path) -> Photograph:
     except Image.UnidentifiedImageError:
         raise BadImageError(f"{path}: not an image (JPEG, PNG, WebP, …)") from None
     except Image.DecompressionBombError:
-        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
-        raise BadImageError(f"{path}: larger than {limit} megapixels; make it smaller") from None
+        limit = (most_pixels or 2 * (Image.MAX_IMAGE_PIXELS or 0)) / 10**6
+        raise BadImageError(
+            f"{path}: larger than {limit:.0f} megapixels; make it smaller"
+        ) from None
     except (OSError, SyntaxError, ValueError) as error:
         raise BadImageError(f"{path}: cannot be read whole ({error})") from None
 

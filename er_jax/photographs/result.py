@@ -50,6 +50,7 @@ class Hand:
       depth_sigma_m: standard deviation of the wrist's place, nearly all of it depth.
       keypoints_px: the joints as seen in the picture.
       detected_px: the detector's keypoints; None where a box was given.
+      detected_confidence: of each of them, 0 to 1; None where a box was given.
       box_px: x, y, width, height around the hand in the picture.
       reprojection_px: mean distance of `keypoints_px` from `detected_px` (or from what the network
         saw).
@@ -73,6 +74,7 @@ class Hand:
     depth_sigma_m: float
     keypoints_px: Float[np.ndarray, "21 2"]
     detected_px: Float[np.ndarray, "21 2"] | None
+    detected_confidence: Float[np.ndarray, "21"] | None
     box_px: Float[np.ndarray, "4"]
     reprojection_px: float
     explained: bool
@@ -289,6 +291,7 @@ _UNITS = {
     "box_px": "box_xywh_px",
     "keypoints_px": "keypoints_px",
     "detected_px": "detected_keypoints_px",
+    "detected_confidence": "detected_keypoint_confidence",
     "joints": "joints_m",
     "joint_sigma_m": "joint_sigma_m",
     "depth_sigma_m": "depth_sigma_m",

@@ -1,7 +1,7 @@
-"""Hands as Parquet: a row for each hand in each frame; `docs/video.md` has the table of columns."""
+"""Hands as Parquet: a row for each hand in each frame or picture (columns: `docs/video.md`)."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from er_jax.mano import HAND21, HANDS, MANO16, HandModel, hand_model_identity
-from er_jax.photographs.result import AXES, LEFT_SHAPE
+from er_jax.photographs.photograph import PhotographCamera
+from er_jax.photographs.result import AXES, LEFT_SHAPE, Hand, Reconstruction
 from er_jax.utils.atomic_write import atomic_write
 from er_jax.utils.errors import ConfigError
 from er_jax.video.track import Clip, HandTrack
@@ -92,6 +93,31 @@ def rows_of(clip: Clip, hands: HandModel, *, source: str | None = None) -> "pyar
     return table_of(
         columns | {"source": np.full(len(order), source or clip.name, object)}, hands=hands
     )
+
+
+def rows_of_pictures(
+    results: Sequence[tuple[str, Reconstruction]], hands: HandModel
+) -> "pyarrow.Table":
+    """The hands of pictures in the columns of `schema`: frame 0 of each, at time 0.
+
+    What a picture does not tell (the score of a given box, keypoints that nobody detected) is NaN.
+
+    Args:
+      results: each with its source's name; a picture without hands has no row.
+      hands: both hand models.
+    """
+    rows = [
+        _row(source, result.camera, result.photograph.size_px, person, hand)
+        for source, result in results
+        for person, one in enumerate(result.persons)
+        for hand in one.hands
+    ]
+    dtypes = {name: object if kind == "string" else kind for name, (kind, _) in COLUMNS.items()}
+    columns = {
+        name: np.array([row[name] for row in rows], dtypes[name]).reshape(-1, *shape)
+        for name, (_, shape) in COLUMNS.items()
+    }
+    return table_of(columns, hands=hands)
 
 
 def table_of(columns: Mapping[str, np.ndarray], *, hands: HandModel) -> "pyarrow.Table":
@@ -200,6 +226,40 @@ def _columns(track: HandTrack, clip: Clip, hands: HandModel) -> dict[str, np.nda
         "width_px": np.full(count, width),
         "height_px": np.full(count, height),
         "focal_source": np.full(count, camera.focal_source, object),
+    }
+
+
+def _row(
+    source: str, camera: PhotographCamera, size_px: tuple[int, int], person: int, hand: Hand
+) -> dict[str, Any]:
+    """All columns of a hand in a picture."""
+    outline = camera.projection.project(hand.vertices)
+    corner = outline.min(0)
+    unknown = np.full(21, np.nan)
+    detected, confidence = hand.detected_px, hand.detected_confidence
+    return {
+        "source": source,
+        "frame": 0,
+        "time_s": 0.0,
+        "person": person,
+        "handedness": hand.side,
+        "score": np.nan if hand.score is None else hand.score,
+        "filled": False,
+        "box_xywh_px": np.hstack([corner, outline.max(0) - corner]),
+        "keypoints_px": hand.keypoints_px,
+        "detected_keypoints_px": np.full((21, 2), np.nan) if detected is None else detected,
+        "keypoint_confidence": unknown if confidence is None else confidence,
+        "joints_m": hand.joints,
+        "joint_sigma_m": hand.joint_sigma_m,
+        "depth_sigma_m": hand.depth_sigma_m,
+        "betas": hand.betas,
+        "pose_axis_angle_with_mean": hand.full_pose,
+        "transl_m": hand.transl,
+        "focal_px": camera.focal_px,
+        "principal_point_px": camera.principal_point_px,
+        "width_px": size_px[0],
+        "height_px": size_px[1],
+        "focal_source": camera.focal_source,
     }
 
 
