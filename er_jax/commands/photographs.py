@@ -40,10 +40,8 @@ EXIT_INTERRUPTED = 130  # as shells have it for SIGINT
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; the exit code is that of `er_jax.main`."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["webcam"] and not Path("webcam").exists():
-        from er_jax.commands import webcam  # what only it needs
-
-        return webcam.main(arguments[1:])
+    if arguments and arguments[0] in _OTHERS and not Path(arguments[0]).exists():
+        return _OTHERS[arguments[0]](arguments[1:])
     options = _parser().parse_args(arguments)
     clips = [p for p in options.pictures if _is_clip(p, options.clip)]
     pictures = [p for p in options.pictures if p not in clips]
@@ -67,6 +65,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
             **camera(options),
         )
     return 0
+
+
+def _webcam(arguments: Sequence[str]) -> int:
+    from er_jax.commands import webcam  # what only it needs, here as in the others
+
+    return webcam.main(arguments)
+
+
+def _view(arguments: Sequence[str]) -> int:
+    from er_jax.commands import view
+
+    return view.main(arguments)
+
+
+def _web(arguments: Sequence[str]) -> int:
+    from er_jax.commands import web
+
+    return web.main(arguments, page=True)
+
+
+def _serve(arguments: Sequence[str]) -> int:
+    from er_jax.commands import web
+
+    return web.main(arguments, page=False)
+
+
+_OTHERS = {"webcam": _webcam, "view": _view, "web": _web, "serve": _serve}
 
 
 def _is_clip(path: Path, folders_are: bool) -> bool:

@@ -83,7 +83,7 @@ class Engines:
             ("hand_model", choice.hand_model, self.hand_models),
         ):
             if value not in known:
-                raise ConfigError(f"{name}={value!r}: there are {', '.join(known)}")
+                raise ConfigError(f"{name}={value!r}: choose one of {', '.join(map(repr, known))}")
 
     def of(self, choice: Choice) -> Engine:
         """The engine of a choice.

@@ -58,9 +58,8 @@ class Worker:
         did: Callable[[int], None] = lambda pictures: None,
     ):
         self.engines = engines
-        self._most, self._most_pixels, self._at_once, self._did = (
-            *(waiting, waiting_pixels, at_once, did),
-        )
+        self.at_once = at_once
+        self._most, self._most_pixels, self._did = waiting, waiting_pixels, did
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -133,7 +132,7 @@ class Worker:
                 for job in self._jobs
                 if job.photograph is not None and job.choice == first.choice
             ]
-            together = [first, *like[: self._at_once - 1]]
+            together = [first, *like[: self.at_once - 1]]
             self._jobs = deque(job for job in self._jobs if job not in together)
             return together
 
