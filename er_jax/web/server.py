@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import anyio
 from fastapi import FastAPI, HTTPException, Query, Request, Response
@@ -222,9 +222,8 @@ async def _wait(
             pass
 
     left = asyncio.ensure_future(client_left())
-    done, _ = await asyncio.wait(
-        {future, left}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
-    )
+    both: set[asyncio.Future[Any]] = {future, left}
+    done, _ = await asyncio.wait(both, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     left.cancel()
     if future in done:
         return future.result()
