@@ -19,7 +19,7 @@ from tensorflow_datasets.core.example_serializer import ExampleSerializer
 from tiny_tree import annotation_path, jpeg, tiny_tree
 
 from data_pipeline.build import __main__ as build
-from data_pipeline.build import builder, shards
+from data_pipeline.build import shards
 from data_pipeline.build.request import REPORT
 from data_pipeline.datasets import RecordSource, find_dataset
 from data_pipeline.readers.interhand26m.reader import read_split
@@ -29,6 +29,7 @@ from data_pipeline.records import (
     RecordTable,
     record_features,
 )
+from er_jax.utils import locks
 from er_jax.utils.errors import DataError
 
 CAPTURE = "Capture0/ROM01/cam400260"
@@ -339,22 +340,25 @@ def test_an_unfinished_an_unknown_and_an_empty_dataset_are_told_apart(tree_dir, 
 def test_one_build_at_a_time(tree_dir, tmp_path, capsys):
     folder = tmp_path / "interhand26m" / "all"
     folder.mkdir(parents=True)
-    with builder._locked(folder / f"{BUILDER_VERSION}.lock"):
+    with locks.locked(folder / f"{BUILDER_VERSION}.lock", ""):
         assert "Another process is building" in fail(tree_dir, tmp_path, capsys)
 
 
 def test_a_lock_on_a_removed_file_is_none(tmp_path, monkeypatch):
     """Its holder removed it after this process opened it, and a third one may have a new one."""
     path = tmp_path / "1.lock"
-    lock = builder.fcntl.flock
+    lock = locks.fcntl.flock
 
     def lock_after_another(file, how):
         path.unlink()
         path.touch()
         lock(file, how)
 
-    monkeypatch.setattr(builder.fcntl, "flock", lock_after_another)
-    with pytest.raises(DataError, match="Another process is building"), builder._locked(path):
+    monkeypatch.setattr(locks.fcntl, "flock", lock_after_another)
+    with (
+        pytest.raises(DataError, match="Another one has it"),
+        locks.locked(path, "Another one has it"),
+    ):
         pass
 
 

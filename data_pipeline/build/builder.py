@@ -6,13 +6,10 @@ files, and starts afresh otherwise.
 """
 
 import dataclasses
-import fcntl
 import json
 import logging
-import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +37,8 @@ from data_pipeline.records import (
     record_features,
 )
 from er_jax.utils.atomic_write import write_json
-from er_jax.utils.errors import DataError, disk_error
+from er_jax.utils.errors import DataError, disk_errors
+from er_jax.utils.locks import locked
 from er_jax.utils.progress import Tracker
 
 logger = logging.getLogger(__name__)
@@ -70,7 +68,8 @@ def build(
     final = dataset_dir(data_dir, request.dataset, request.config)
     incomplete = final.with_name(final.name + ".incomplete")
     wanted = identity(request)
-    with _disk_errors(final), _locked(final.with_name(final.name + ".lock")):
+    refused = f"Another process is building {final}: wait for it, or end it."
+    with disk_errors(final), locked(final.with_name(final.name + ".lock"), refused):
         if final.exists():
             different = differences(final, wanted)
             if not different:
@@ -233,33 +232,6 @@ def _start_or_continue(incomplete: Path, wanted: Mapping[str, Any]) -> None:
     shutil.rmtree(incomplete, ignore_errors=True)
     incomplete.mkdir()
     write_json(request_path, wanted)
-
-
-@contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise disk_error(folder, error) from None
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever held it may have removed it meanwhile, and another locked a new one.
-            if not path.exists() or path.stat().st_ino != os.fstat(file.fileno()).st_ino:
-                raise BlockingIOError
-        except BlockingIOError:
-            raise DataError(
-                f"Another process is building {path.with_suffix('')}: wait for it, or end it."
-            ) from None
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
 
 
 def _mean_record_bytes(table: RecordTable) -> tuple[float, float]:

@@ -91,7 +91,13 @@ def _serve(arguments: Sequence[str]) -> int:
     return web.main(arguments, page=False)
 
 
-_OTHERS = {"webcam": _webcam, "view": _view, "web": _web, "serve": _serve}
+def _bulk(arguments: Sequence[str]) -> int:
+    from er_jax.commands import bulk
+
+    return bulk.main(arguments)
+
+
+_OTHERS = {"bulk": _bulk, "webcam": _webcam, "view": _view, "web": _web, "serve": _serve}
 
 
 def _is_clip(path: Path, folders_are: bool) -> bool:

@@ -1,9 +1,11 @@
 """The network as a pure function: its structure apart from its weights."""
 
 import dataclasses
+import hashlib
 from typing import Any
 
 import jax
+import numpy as np
 from flax import nnx
 
 from er_jax.models.config import ERConfig
@@ -27,6 +29,16 @@ def weights_of(net: ERNet) -> NetworkWeights:
     return NetworkWeights(
         nnx.to_pure_dict(nnx.state(net, nnx.Param)), nnx.to_pure_dict(nnx.state(net, nnx.BatchStat))
     )
+
+
+def fingerprint(weights: NetworkWeights) -> str:
+    """SHA-256 of all weights: the same of a checkpoint and of what was exported from it."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(weights):
+        array = np.ascontiguousarray(leaf, np.float32)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.shape}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
 
 
 def frozen_weights(config: ERConfig) -> Tree:

@@ -98,6 +98,7 @@ class Engine:
       confidence: of the network's joints, by its heatmaps; None: all are off by the same.
       hands_shown: of a picture with a box: "present", those that the network says are there, or
         "both".
+      weights_sha256: of the network.
 
     Raises:
       ConfigError: `hands_shown` is neither.
@@ -113,6 +114,7 @@ class Engine:
         network_error_m: float = NETWORK_ERROR_M,
         confidence: Calibration | None = None,
         hands_shown: str = "present",
+        weights_sha256: str | None = None,
     ):
         if hands_shown not in HANDS_SHOWN:
             raise ConfigError(f"hands={hands_shown!r}: choose present or both")
@@ -125,6 +127,7 @@ class Engine:
         self._network_error_m = network_error_m
         self._confidence = confidence
         self._hands_shown = hands_shown
+        self.weights_sha256 = weights_sha256
 
     @property
     def has_network(self) -> bool:

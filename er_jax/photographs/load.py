@@ -50,13 +50,13 @@ def load(
     """
     keep_compiled_programs(cache_dir() / "compiled")
     models = load_hands(mano_dir)
-    network, error_m, confidence = None, NETWORK_ERROR_M, None
+    network, error_m, confidence, sha256 = None, NETWORK_ERROR_M, None, None
     if weights is not None:
         # Flax and the networks: a third of the time that it takes to import this module.
         from er_jax.inference.attention_maps import outputs_to_visualize
         from er_jax.inference.pipeline import Pipeline
         from er_jax.models import ERConfig
-        from er_jax.models.functional import network_of
+        from er_jax.models.functional import fingerprint, network_of
         from er_jax.training.load import load_trained, recorded_run
         from er_jax.training.run_record import validation_error_mm
 
@@ -67,7 +67,7 @@ def load(
         trained = load_trained(config, source, step, models)
         net = network_of(trained.config, trained.weights)
         network = Pipeline(net, models, collect=collect)
-        confidence = trained.calibration
+        confidence, sha256 = trained.calibration, fingerprint(trained.weights)
         if (error_mm := validation_error_mm(record)) is not None:
             error_m = error_mm / 1000
     if detector is None and detect:
@@ -80,6 +80,7 @@ def load(
         network_error_m=error_m,
         confidence=confidence,
         hands_shown=hands,
+        weights_sha256=sha256,
     )
 
 

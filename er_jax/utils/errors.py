@@ -1,5 +1,7 @@
 """Errors that a user can do something about: the message names the place, reason and remedy."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: it was ended, and the same command goes on
@@ -58,3 +60,14 @@ def disk_error(path: Path, reason: Exception) -> DiskError:
         f"{path}: cannot be written ({reason}). If the disk is full, make room and run the same "
         "command again: what is whole is kept."
     )
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Has the block raise a `DiskError` where the operating system does not let it write."""
+    try:
+        yield
+    except UserError:
+        raise
+    except OSError as error:
+        raise disk_error(path, error) from None

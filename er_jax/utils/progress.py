@@ -21,6 +21,7 @@ from rich.text import Text
 SECONDS_BETWEEN_LOG_LINES = 15.0
 
 _shown = True
+_told = True
 
 
 def hide_bars() -> None:
@@ -29,15 +30,29 @@ def hide_bars() -> None:
     _shown = False
 
 
+@contextmanager
+def one_bar() -> Iterator[None]:
+    """What begins meanwhile says nothing of its progress: it is part of something that does."""
+    global _told
+    before, _told = _told, False
+    try:
+        yield
+    finally:
+        _told = before
+
+
 class Bar:
     """One piece of work that counts up to its total."""
 
-    def __init__(self, title: str, total: int, unit: str, progress: Progress | None, start: int):
+    def __init__(
+        self, title: str, total: int | None, unit: str, progress: Progress | None, start: int
+    ):
         self._title, self._total, self._unit, self._progress = title, total, unit, progress
         if progress is not None:
             self._task = progress.add_task(title, total=total, completed=start, unit=unit, below="")
         self._done = self._first = start
         self._began = self._logged = time.monotonic()
+        self._told = _told
         self._warm = False  # the first unit, which may be compiled, does not count
 
     def advance(self, count: int = 1, note: str = "", details: str = "") -> None:
@@ -54,14 +69,17 @@ class Bar:
             if note:
                 self._progress.update(self._task, below=f"  {note}\n  {details}".rstrip())
             return
+        if not self._told:
+            return
         now = time.monotonic()
         if not self._warm:
             self._warm, self._first, self._began = True, self._done, now
         if now - self._logged > SECONDS_BETWEEN_LOG_LINES or self._done == self._total:
             self._logged = now
+            of_total = "" if self._total is None else f"/{self._total}"
             logging.info(
-                "%s: %d/%d %s%s%s",
-                *(self._title, self._done, self._total, self._unit, self._speed(now)),
+                "%s: %d%s %s%s%s",
+                *(self._title, self._done, of_total, self._unit, self._speed(now)),
                 f" ({note})" if note else "",
             )
 
@@ -70,23 +88,23 @@ class Bar:
         if self._done == self._first:
             return ""
         rate = (self._done - self._first) / max(now - self._began, 1e-9)
-        left = (self._total - self._done) / rate
+        left = 0.0 if self._total is None else (self._total - self._done) / rate
         time_left = f", {left // 60:.0f} min {left % 60:.0f} s left" if left else ""
         return f", {rate:.1f} {self._unit}/s{time_left}"
 
 
 @contextmanager
-def progress_bar(title: str, total: int, unit: str, start: int = 0) -> Iterator[Bar]:
+def progress_bar(title: str, total: int | None, unit: str, start: int = 0) -> Iterator[Bar]:
     """A bar with rate and time left on a terminal; the same as log lines elsewhere.
 
     Args:
       title: what is being done.
-      total: how many units there are.
+      total: how many units there are; None: nobody knows.
       unit: what is counted, in the plural.
       start: how many were done before, by an earlier run.
     """
     console = Console(stderr=True)
-    if not console.is_terminal or not _shown:
+    if not console.is_terminal or not (_shown and _told):
         yield Bar(title, total, unit, None, start)
         return
     columns = (

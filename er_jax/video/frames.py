@@ -1,6 +1,7 @@
 """Frames of a video file or of a folder of pictures, read ahead; and a video file to write."""
 
 import dataclasses
+import itertools
 import queue
 import re
 import threading
@@ -52,11 +53,15 @@ class Frames:
       path: of the file or the folder.
       count: of frames, as the file says, which may be a little off; 0 where it does not.
       frame_rate: frames a second, on average.
+      first: number of the first frame that is given, of all; see `part`.
+      open_ended: whether frames beyond `count` are given too.
     """
 
     path: Path
     count: int
     frame_rate: float
+    first: int = 0
+    open_ended: bool = True
 
     @classmethod
     def of(cls, path: Path, *, frame_rate: float = 30.0) -> "Frames":
@@ -80,6 +85,18 @@ class Frames:
             count = stream.frames or round(seconds * float(rate or 0))
             return cls(path, count, float(rate or frame_rate))
 
+    def part(self, first: int, count: int) -> "Frames":
+        """Some of the frames, numbered from 0, with their times in the whole clip.
+
+        Those before are decoded too, since files do not tell exactly where a frame begins.
+
+        Args:
+          first: number of the first one.
+          count: how many; 0: all that follow.
+        """
+        rest = max(self.count - first, 0)
+        return dataclasses.replace(self, first=first, count=count or rest, open_ended=not count)
+
     def __iter__(self) -> Iterator[Frame]:
         """Decodes the frames.
 
@@ -88,7 +105,7 @@ class Frames:
         """
         frames = self._of_folder() if self.path.is_dir() else self._of_file()
         size = None
-        for frame in frames:
+        for frame in itertools.islice(frames, None if self.open_ended else self.count):
             size = size or frame.pixels.shape
             if frame.pixels.shape != size:
                 raise BadImageError(
@@ -102,8 +119,9 @@ class Frames:
         return in_background(lambda: iter(self), AHEAD)
 
     def _of_folder(self) -> Iterator[Frame]:
-        for index, path in enumerate(_pictures(self.path)):
-            yield Frame(index, index / self.frame_rate, read_photograph(path).pixels)
+        for index, path in enumerate(_pictures(self.path)[self.first :]):
+            time_s = (self.first + index) / self.frame_rate
+            yield Frame(index, time_s, read_photograph(path).pixels)
 
     def _of_file(self) -> Iterator[Frame]:
         with _opened(self.path) as (container, stream):
@@ -121,9 +139,12 @@ class Frames:
                     return
                 time = frame.time if frame.time is not None else index / self.frame_rate
                 first = time if first is None else first
+                if index < self.first:
+                    continue
                 pixels = frame.to_ndarray(format="rgb24")
                 turns = round(frame.rotation / 90) % 4
-                yield Frame(index, time - first, np.ascontiguousarray(np.rot90(pixels, turns)))
+                upright = np.ascontiguousarray(np.rot90(pixels, turns))
+                yield Frame(index - self.first, time - first, upright)
 
 
 def in_background(make: Callable[[], Iterator[T]], ahead: int) -> Iterator[T]:
