@@ -22,14 +22,15 @@ from data_pipeline.synthetic.sequence import Sequence, draw_sequence
 from er_jax.detection.mediapipe_hands import MediaPipeHands
 from er_jax.mano import HANDS
 from er_jax.photographs.load import load
-from er_jax.photographs.photograph import camera_of
+from er_jax.photographs.photograph import blank, camera_of
 from er_jax.utils.arguments import at_least
 from er_jax.utils.cache import cache_dir
 from er_jax.utils.xla_cpu import prepare_cpu
 from er_jax.video.drawing import draw_clip
+from er_jax.video.following import follow_clip
 from er_jax.video.frames import Frames, written_video
 from er_jax.video.observations import Observations, settled
-from er_jax.video.reconstruct import blank, fit_clip, follow_clip
+from er_jax.video.reconstruct import fit_clip
 from er_jax.video.smoothing import smooth
 from er_jax.video.track import Clip
 from er_jax.video.tracking import Tracker

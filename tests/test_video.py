@@ -22,11 +22,12 @@ from er_jax.detection.types import box_around
 from er_jax.mano import load_hands
 from er_jax.photographs.engine import Engine
 from er_jax.utils.errors import BadImageError, ConfigError
-from er_jax.video import reconstruct
+from er_jax.video import chunks
+from er_jax.video.following import follow_clip
 from er_jax.video.frames import Frame, Frames, in_background, written_video
 from er_jax.video.live import LiveHands, Viewer, Webcam
 from er_jax.video.observations import Observations, settled
-from er_jax.video.reconstruct import KEY_EVERY, Item, follow_clip, keys_of, reconstruct_clip
+from er_jax.video.reconstruct import KEY_EVERY, Item, keys_of, reconstruct_clip
 from er_jax.video.tracking import Tracker
 
 TRUTH = drawn(1, (0, 1), seed=7)
@@ -437,10 +438,10 @@ def test_the_hands_of_a_clip_are_those_that_were_seen(clip_folder):
 
 
 def test_a_killed_call_goes_on_and_ends_the_same(clip_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(reconstruct, "CHUNK", 5)
+    monkeypatch.setattr(chunks, "CHUNK", 5)
     engine = Engine(load_hands(), detector=None)
     whole = reconstruct_clip(clip_folder, engine, lambda: Tracker(script()), **CAMERA)
-    keep, kept = reconstruct._keep, []
+    keep, kept = chunks.keep, []
 
     def dies_after(folder, number, chunk):
         if len(kept) in (1, 4):
@@ -449,7 +450,7 @@ def test_a_killed_call_goes_on_and_ends_the_same(clip_folder, tmp_path, monkeypa
         keep(folder, number, chunk)
         kept.append((folder.name, number))
 
-    monkeypatch.setattr(reconstruct, "_keep", dies_after)
+    monkeypatch.setattr(chunks, "keep", dies_after)
     scripts = []
 
     def tracker() -> Tracker:

@@ -1210,11 +1210,11 @@ FAULTS: list[Fault] = [
     ),
     *_faults(
         "video",
-        "er_jax/video/reconstruct.py",
+        "er_jax/video/following.py",
         _Change(
             "an interrupted clip begins again",
-            'done = sum(len(chunk["times_s"]) for chunk in chunks)',
-            'done = 0 * sum(len(chunk["times_s"]) for chunk in chunks)',
+            'done = sum(len(chunk["times_s"]) for chunk in known)',
+            'done = 0 * sum(len(chunk["times_s"]) for chunk in known)',
             "test_video.py",
         ),
     ),

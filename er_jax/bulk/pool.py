@@ -131,9 +131,9 @@ class Pool:
             except BrokenProcessPool:
                 self._restart()
         if isinstance(task, Entry):
-            return [Failed(task.source, "", _DIED)]
+            return [_died(task.source, "")]
         if len(task) == 1:
-            return [Failed(task[0].source, task[0].key, _DIED)]
+            return [_died(task[0].source, task[0].key)]
         return [seen for one in task for seen in self._alone([one])]
 
     def _restart(self) -> None:
@@ -141,8 +141,12 @@ class Pool:
         self._pool = self._started()
 
 
-_DIED = f"the process that read it died {TRIES} times, perhaps for want of memory"
 _looker: Looker | None = None
+
+
+def _died(source: str, key: str) -> Failed:
+    reason = f"the process that read it died each of {TRIES} times, perhaps for want of memory"
+    return Failed(source, key, reason)
 
 
 def _begin(looking: Looking) -> None:

@@ -10,12 +10,12 @@ import numpy as np
 
 from er_jax.bulk.seeing import Failed, Followed, Seen
 from er_jax.photographs.engine import Engine
-from er_jax.photographs.photograph import camera_of
+from er_jax.photographs.photograph import blank, camera_of
 from er_jax.utils.atomic_write import atomic_write
 from er_jax.video.frames import Frames
 from er_jax.video.observations import Observations, settled
 from er_jax.video.parquet import pyarrow_module, rows_of, rows_of_pictures
-from er_jax.video.reconstruct import blank, fit_clip
+from er_jax.video.reconstruct import fit_clip
 from er_jax.video.smoothing import smooth
 from er_jax.video.track import Clip
 

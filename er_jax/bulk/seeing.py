@@ -8,11 +8,11 @@ import cv2
 
 from er_jax.bulk.sources import Entry, Given
 from er_jax.detection import DetectedHand, Detector
-from er_jax.photographs.photograph import Photograph, Pixels, read_photograph
+from er_jax.photographs.photograph import Photograph, Pixels, blank, read_photograph
 from er_jax.utils.errors import BadImageError
+from er_jax.video.following import follow_clip
 from er_jax.video.frames import Frames
 from er_jax.video.observations import Observations
-from er_jax.video.reconstruct import blank, follow_clip
 from er_jax.video.tracking import Tracker
 
 TOLD = 0.95

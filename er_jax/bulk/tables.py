@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from er_jax.utils.errors import ConfigError, DataError
-from er_jax.video.parquet import pyarrow_module
 
 if TYPE_CHECKING:
-    import pyarrow
+    import pyarrow as pa
 
 ROWS = 500
 """Of a table, most in one piece of work."""
@@ -23,19 +22,20 @@ def table_entries(path: Path, column: str | None) -> Iterator[tuple[int, int, st
       ConfigError: the column must be told, or is none of pictures.
       DataError: it is no Parquet file.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path) as file:
             schema, rows = file.schema_arrow, file.metadata.num_rows
-    except (pyarrow_module().ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a Parquet file that can be read ({error})") from None
     used = picture_column(schema, column, path)
     for first in range(0, rows, ROWS):
         yield first, min(ROWS, rows - first), used
 
 
-def picture_column(schema: "pyarrow.Schema", asked: str | None, path: Path) -> str:
+def picture_column(schema: "pa.Schema", asked: str | None, path: Path) -> str:
     """The column of the pictures: as asked, or the only one that holds bytes, or names files.
 
     Raises:
@@ -69,6 +69,7 @@ def pictures_of_table(
 
     Rows after one that cannot be decoded are lost with it: one line says so.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     row = first
@@ -81,13 +82,14 @@ def pictures_of_table(
                 next(values)
             for row in range(first, first + count):
                 yield str(row), *_picture(next(values).as_py(), Path(source).parent)
-    except (pyarrow_module().ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         yield f"rows {row} to {first + count - 1}", None, None, f"cannot be read ({error})"
 
 
-def _kind(kind: "pyarrow.DataType") -> str | None:
+def _kind(kind: "pa.DataType") -> str | None:
     """ "bytes", "text", or None of what holds no pictures."""
-    types = pyarrow_module().types
+    from pyarrow import types
+
     if types.is_struct(kind):  # as Hugging Face's datasets have it: bytes, path
         names = {kind.field(i).name for i in range(kind.num_fields)}
         return "bytes" if names >= {"bytes"} else None

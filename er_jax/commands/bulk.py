@@ -12,13 +12,12 @@ from rich.console import Console
 from er_jax.commands.exit_codes import exit_with_message
 from er_jax.commands.photographs import EXIT_INTERRUPTED, add_shared_options, begin, camera
 from er_jax.photographs.load import load
-from er_jax.photographs.photograph import camera_of
+from er_jax.photographs.photograph import blank, camera_of
 from er_jax.utils import progress
 from er_jax.utils.arguments import at_least
 from er_jax.utils.errors import ConfigError, WorkerError
 from er_jax.utils.processes import follow_parent
 from er_jax.video.parquet import pyarrow_module
-from er_jax.video.reconstruct import blank
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

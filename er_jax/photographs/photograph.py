@@ -138,6 +138,12 @@ def read_photograph(
         raise BadImageError(f"{path}: cannot be read whole ({error})") from None
 
 
+def blank(size_px: tuple[int, int]) -> Photograph:
+    """A picture of a size, of no memory."""
+    pixels = np.broadcast_to(np.uint8(0), (size_px[1], size_px[0], 3))
+    return Photograph(pixels, stored_size_px=size_px)
+
+
 def photograph_of(picture: Picture | Photograph) -> Photograph:
     """The photograph of a path, an array or a Pillow image.
 

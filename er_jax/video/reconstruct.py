@@ -15,65 +15,20 @@ import numpy as np
 from er_jax.fitting.fitter import BATCH_SIZES
 from er_jax.mano import HANDS
 from er_jax.photographs.engine import Engine, Starts
-from er_jax.photographs.photograph import Photograph, PhotographCamera, camera_of
+from er_jax.photographs.photograph import Photograph, PhotographCamera, blank, camera_of
 from er_jax.photographs.result import Hand, Reconstruction
-from er_jax.utils.atomic_write import atomic_write
-from er_jax.utils.errors import BadImageError
 from er_jax.utils.progress import progress_bar
-from er_jax.video.detected import arrays_of, hand_of
-from er_jax.video.frames import Frame, Frames
+from er_jax.video import chunks
+from er_jax.video.detected import hand_of
+from er_jax.video.following import follow_clip
+from er_jax.video.frames import Frames
 from er_jax.video.observations import ROWS, Observations, settled
 from er_jax.video.smoothing import smooth
 from er_jax.video.track import Clip, HandTrack
-from er_jax.video.tracking import FollowedHand, Tracker
+from er_jax.video.tracking import Tracker
 
-CHUNK = 120
-"""Frames that are followed, or fitted, before they are written."""
 KEY_EVERY = 10
 """Frames from one that is fitted from nothing to the next."""
-
-
-def follow_clip(
-    frames: Frames, make_tracker: Callable[[], Tracker], folder: Path | None = None
-) -> Observations:
-    """Follows the hands through a clip.
-
-    Args:
-      frames: of the clip.
-      make_tracker: a fresh tracker.
-      folder: where what is done is kept, and found by a later call; None: nowhere.
-
-    Raises:
-      BadImageError: no frame can be decoded.
-    """
-    tracker = make_tracker()
-    chunks = [] if folder is None else _kept(folder / "seen")
-    done = sum(len(chunk["times_s"]) for chunk in chunks)
-    if chunks:
-        tracker.restore(
-            {k.removeprefix("state_"): v for k, v in chunks[-1].items() if "state_" in k}
-        )
-    size_px = tuple(chunks[0]["size_px"].tolist()) if chunks else None
-    with progress_bar("Following", max(frames.count, done), "frames", done) as bar:
-        waiting = itertools.dropwhile(lambda frame: frame.index < done, frames.read_ahead())
-        for number, some in enumerate(_chunks(waiting, CHUNK), len(chunks)):
-            rows: list[tuple[int, FollowedHand]] = []
-            for frame in some:
-                rows += [(frame.index, hand) for hand in tracker(frame.pixels)]
-                bar.advance()
-            size_px = size_px or (some[0].pixels.shape[1], some[0].pixels.shape[0])
-            chunk = _table(rows)
-            chunk["times_s"] = np.array([frame.time_s for frame in some])
-            chunk["size_px"] = np.array(size_px)
-            if folder is not None:
-                state = {f"state_{name}": value for name, value in tracker.state().items()}
-                _keep(folder / "seen", number, chunk | state)
-            chunks.append(chunk)
-    if not chunks or size_px is None:
-        raise BadImageError(f"{frames.path}: it has no frame")
-    columns = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in ROWS}
-    times = np.concatenate([chunk["times_s"] for chunk in chunks])
-    return Observations(times_s=times, size_px=(size_px[0], size_px[1]), **columns)
 
 
 def fit_clip(
@@ -92,21 +47,21 @@ def fit_clip(
       folder: see `follow_clip`.
       frames: of the clip, for an engine with a network.
     """
-    chunks = [] if folder is None else _kept(folder / "fitted")
-    done = len(chunks)
-    starts = range(0, len(seen.times_s), CHUNK)
-    rows_done = min(done * CHUNK, len(seen.times_s))
+    known = [] if folder is None else chunks.kept(folder / "fitted")
+    done = len(known)
+    starts = range(0, len(seen.times_s), chunks.CHUNK)
+    rows_done = min(done * chunks.CHUNK, len(seen.times_s))
     pictures = _pictures(seen, frames, rows_done)
     with progress_bar("Fitting", len(seen.times_s), "frames", rows_done) as bar:
         for number, first in list(enumerate(starts))[done:]:
-            count = min(CHUNK, len(seen.times_s) - first)
+            count = min(chunks.CHUNK, len(seen.times_s) - first)
             some = [next(pictures) for _ in range(count)]
             chunk = _fit_some(engine, seen, camera, first, some)
             if folder is not None:
-                _keep(folder / "fitted", number, chunk)
-            chunks.append(chunk)
+                chunks.keep(folder / "fitted", number, chunk)
+            known.append(chunk)
             bar.advance(count)
-    columns = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+    columns = {name: np.concatenate([chunk[name] for chunk in known]) for name in known[0]}
     return _tracks(columns)
 
 
@@ -167,28 +122,6 @@ def _messages(camera: PhotographCamera, tracks: Sequence[HandTrack], count: int)
                 f"{int(track.filled.sum())} of them between others"
             )
     return tuple(said)
-
-
-def _chunks(frames: Iterator[Frame], size: int) -> Iterator[list[Frame]]:
-    """Frames, some at a time; each list is filled while it is read."""
-    while first := list(itertools.islice(frames, size)):
-        yield first
-
-
-def _table(rows: Sequence[tuple[int, FollowedHand]]) -> dict[str, np.ndarray]:
-    hands = [hand.detected for _, hand in rows]
-    return {
-        "frame": np.array([frame for frame, _ in rows], np.int64),
-        "person": np.array([hand.person for _, hand in rows], np.int64),
-        "side": np.array([HANDS.index(hand.side) for hand in hands], np.int64),
-        **arrays_of(hands),
-    }
-
-
-def blank(size_px: tuple[int, int]) -> Photograph:
-    """A picture of a size, of no memory."""
-    pixels = np.broadcast_to(np.uint8(0), (size_px[1], size_px[0], 3))
-    return Photograph(pixels, stored_size_px=size_px)
 
 
 def _pictures(seen: Observations, frames: Frames | None, first: int) -> Iterator[Photograph]:
@@ -327,21 +260,3 @@ def _tracks(columns: dict[str, np.ndarray]) -> list[HandTrack]:
             )
         )
     return tracks
-
-
-def _kept(folder: Path) -> list[dict[str, np.ndarray]]:
-    """Chunks that were written, up to the first that is missing."""
-    chunks: list[dict[str, np.ndarray]] = []
-    while (path := folder / f"{len(chunks):06d}.npz").exists():
-        with np.load(path, allow_pickle=False) as file:
-            chunks.append(dict(file))
-    return chunks
-
-
-def _keep(folder: Path, number: int, chunk: dict[str, np.ndarray]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    with (
-        atomic_write(folder / f"{number:06d}.npz", durable=True) as temporary,
-        temporary.open("wb") as file,
-    ):
-        np.savez(file, allow_pickle=False, **chunk)
