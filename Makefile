@@ -23,7 +23,7 @@ test: $(VENV)/test.ready
 	$(VENV)/bin/lint-imports
 	$(RUN) -m pytest --numprocesses=2 --dist=loadfile
 
-test-slow: $(VENV)/test.ready
+test-slow: $(VENV)/slow.ready
 	$(RUN) -m pytest -m slow
 
 $(VENV)/run.ready: requirements.txt
@@ -33,4 +33,8 @@ $(VENV)/run.ready: requirements.txt
 
 $(VENV)/test.ready: $(VENV)/run.ready requirements-test.txt
 	$(RUN) -m pip install --quiet --no-compile --requirement requirements-test.txt
+	touch $@
+
+$(VENV)/slow.ready: $(VENV)/test.ready requirements-slow.txt
+	$(RUN) -m pip install --quiet --no-compile --requirement requirements-slow.txt
 	touch $@

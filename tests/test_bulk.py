@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from coded_pictures import BREAKS, KILLS, SIZE, coded, hands, picture
+from coded_pictures import BREAKS, KILLS, SIZE, coded, hands, picture, pixels
 
-from er_jax.bulk import pool
+from er_jax.bulk import pool, sources
 from er_jax.bulk import run as bulk_run
 from er_jax.bulk.plan import NAME, Plan, make_plan, units_of
 from er_jax.bulk.pool import Looking
@@ -282,6 +282,56 @@ def test_a_row_is_the_hand_that_the_engine_finds_and_says_what_made_it(engine, t
     assert json.loads(stored.schema.metadata[b"er_jax.joint_names"])[0] == "Wrist"
 
 
+def video(path: Path, count: int) -> Path:
+    """Of two hands in each frame; Matroska, which is read as far as it is there."""
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=20)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        for index in range(count):
+            frame = av.VideoFrame.from_ndarray(pixels(2, index % 3), "rgb24")
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return path
+
+
+def test_a_video_is_done_in_pieces_whose_frames_are_the_video_s(engine, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "VIDEO_FRAMES", 10)
+    path = video(tmp_path / "in.mkv", 24)
+    assert kinds(path) == [
+        (VIDEO, "in.mkv", 0, 10),
+        (VIDEO, "in.mkv", 10, 10),
+        (VIDEO, "in.mkv", 20, 0),
+    ]
+    asked = bulk(tmp_path, path)
+    tally = run(asked, engine, LOOKING, 0)
+    assert (tally.units, tally.inputs, tally.hands, tally.failed) == (3, 3, 48, 0)
+    found = rows(asked.output, HANDS)
+    assert [row["frame"] for row in found] == [frame for frame in range(24) for _ in range(2)]
+    assert [row["handedness"] for row in found] == ["right", "left"] * 24
+    np.testing.assert_allclose(
+        [row["time_s"] for row in found], np.repeat(np.arange(24) / 20, 2), atol=2e-3
+    )
+    assert Counter(row["key"] for row in found) == {
+        "frames 0 to 9": 20,
+        "frames 10 to 19": 20,
+        "frames 20 to 23": 8,
+    }
+    assert [row["frames"] for row in rows(asked.output, INPUTS)] == [10, 10, 4]
+
+
+def test_a_video_that_is_cut_short_gives_what_is_whole_and_says_so(engine, tmp_path):
+    path = video(tmp_path / "in.mkv", 80)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    asked = bulk(tmp_path, path)
+    run(asked, engine, LOOKING, 0)
+    (read,), (failed,) = rows(asked.output, INPUTS), rows(asked.output, FAILED)
+    assert 10 < read["frames"] < 70 and read["hands"] == 2 * read["frames"]
+    assert failed["reason"] == f"only {read['frames']} of 80 frames could be decoded"
+    assert failed["key"] == read["key"] == f"frames 0 to {read['frames'] - 1}"
+
+
 def test_the_same_again_does_nothing_and_another_thing_asks_for_another_folder(
     engine, tmp_path, caplog, monkeypatch
 ):
@@ -374,13 +424,14 @@ def test_two_at_the_same_folder_are_told_apart(engine, tmp_path):
     assert run(asked, engine, LOOKING, 0).units == 1
 
 
-def test_a_full_disk_is_told_and_what_is_whole_is_kept(engine, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", [HANDS, INPUTS])
+def test_a_full_disk_is_told_and_what_is_whole_is_kept(engine, tmp_path, monkeypatch, kind):
     put(tmp_path / "in", {f"{i}.png": 1 for i in range(8)})
     asked = bulk(tmp_path, tmp_path / "in")
     write = pq.write_table
 
     def full(table, path, **options):
-        if "hands/unit-00000001" in str(path):
+        if f"{kind}/unit-00000001" in str(path):
             path.write_bytes(b"half")
             raise OSError(28, "No space left on device")
         write(table, path, **options)

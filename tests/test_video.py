@@ -437,6 +437,27 @@ def test_the_hands_of_a_clip_are_those_that_were_seen(clip_folder):
     assert (raw.tracks[0].betas != raw.tracks[0].betas[0]).any()
 
 
+def test_a_part_of_a_clip_has_its_own_numbers_and_the_clip_s_times(tmp_path):
+    path = tmp_path / "clip.mp4"
+    with written_video(path, 20) as video:
+        for index in range(9):
+            video.add(np.full((32, 48, 3), 25 * index, np.uint8), index / 20)
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for index in range(9):
+        cv2.imwrite(str(folder / f"{index}.png"), np.full((32, 48, 3), 25 * index, np.uint8))
+    for frames in (Frames.of(path), Frames.of(folder, frame_rate=20)):
+        for first, count, expected in ((0, 3, [0, 1, 2]), (5, 3, [5, 6, 7]), (7, 0, [7, 8])):
+            part = frames.part(first, count)
+            found = list(part.read_ahead())
+            assert [frame.index for frame in found] == list(range(len(expected)))
+            np.testing.assert_allclose([frame.time_s for frame in found], np.array(expected) / 20)
+            means = [frame.pixels.mean() for frame in found]
+            np.testing.assert_allclose(means, 25 * np.array(expected), atol=4)
+            assert part.count == len(expected)
+        assert not list(frames.part(20, 3))
+
+
 def test_a_killed_call_goes_on_and_ends_the_same(clip_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(chunks, "CHUNK", 5)
     engine = Engine(load_hands(), detector=None)

@@ -79,9 +79,11 @@ class Frames:
             if not count:
                 raise BadImageError(f"{path}: no picture in this folder")
             return cls(path, count, frame_rate)
-        with _opened(path) as (_, stream):
+        with _opened(path) as (container, stream):
             rate = stream.average_rate or stream.guessed_rate
             seconds = float((stream.duration or 0) * (stream.time_base or 0))
+            # Matroska tells it of the whole file alone.
+            seconds = seconds or (container.duration or 0) / av_module().time_base
             count = stream.frames or round(seconds * float(rate or 0))
             return cls(path, count, float(rate or frame_rate))
 
