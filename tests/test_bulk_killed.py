@@ -1,5 +1,6 @@
 """A bulk that is killed again and again, and one by Ray: at the end every input once."""
 
+import contextlib
 import os
 import random
 import signal
@@ -63,9 +64,19 @@ def children_of(process: int) -> list[int]:
     """All processes below one."""
     found = []
     for task in Path(f"/proc/{process}/task").glob("*/children"):
-        for child in map(int, task.read_text().split()):
-            found += [child, *children_of(child)]
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for child in map(int, task.read_text().split()):
+                found += [child, *children_of(child)]
     return found
+
+
+def workers_of(process: subprocess.Popen) -> list[int]:
+    """The processes below a command, when it has some; none if it has ended."""
+    while process.poll() is None:
+        if found := children_of(process.pid):
+            return found
+        time.sleep(0.05)
+    return []
 
 
 def check(output: Path, expected: dict) -> None:
@@ -79,22 +90,23 @@ def test_ten_kills_of_workers_and_of_the_command_lose_nothing(
     inputs, plain, tmp_path, environment, seed
 ):
     rng = random.Random(seed)
-    killed = Counter()
+    killed: Counter[str] = Counter()
     while True:
         process = subprocess.Popen(command(inputs, tmp_path), env=environment)
-        while process.poll() is None and killed.total() < KILLS:
-            time.sleep(rng.uniform(1, 8))
-            workers = children_of(process.pid)
-            whom = rng.choice(["worker", "command"])
-            victim = rng.choice(workers) if whom == "worker" and workers else process.pid
-            if process.poll() is None:
+        while killed.total() < KILLS and (workers := workers_of(process)):
+            time.sleep(rng.uniform(0, 5))
+            whom = "command" if killed["worker"] > killed["command"] else "worker"
+            victim = process.pid if whom == "command" else rng.choice(workers)
+            try:
                 os.kill(victim, signal.SIGKILL)
-                killed["command" if victim == process.pid else "worker"] += 1
-            if victim == process.pid:
+            except ProcessLookupError:  # it ended by itself
+                continue
+            killed[whom] += 1
+            if whom == "command":
                 break
         if process.wait() == 0:
             break
-    assert killed.total() == KILLS and len(killed) == 2
+    assert killed == {"worker": KILLS / 2, "command": KILLS / 2}
     check(tmp_path, plain)
     assert not list(tmp_path.rglob("*.unfinished"))
 

@@ -368,6 +368,13 @@ def test_the_published_networks_can_be_fetched(monkeypatch, tmp_path):
 
 
 @needs_weights
+def test_its_library_says_nothing_of_itself_and_python_still_does(capfd):
+    MediaPipeHands(own_weights())
+    print("here", file=sys.stderr, flush=True)
+    assert capfd.readouterr().err == "here\n"
+
+
+@needs_weights
 @pytest.mark.skipif(not PHOTOS.exists(), reason="the shared photographs are not there")
 @pytest.mark.parametrize("turn", [None, cv2.ROTATE_180])
 @pytest.mark.parametrize(
