@@ -6,6 +6,7 @@ import functools
 import itertools
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,10 @@ TOGETHER, TOGETHER_WITH_PIXELS = 64, 16
 """Pictures that are looked at by one process, and then fitted together."""
 TOGETHER_BYTES = 64_000_000
 """Most bytes of such pictures, where they come from tables and tars."""
+
+
+Came = Callable[[Part], Part]
+"""Told of each part that comes; gives it on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +118,7 @@ def run(bulk: Bulk, engine: Engine, looking: Looking, processes: int) -> Tally:
       UserError: see `planned`.
     """
 
-    def parts_of(plan: Plan, todo: Sequence[int]) -> Iterator[tuple[int, list[Part]]]:
+    def parts_of(plan: Plan, todo: Sequence[int], came: Came) -> Iterator[tuple[int, list[Part]]]:
         with contextlib.ExitStack() as stack:
             if processes:
                 pool = Pool(processes, looking)
@@ -121,7 +126,8 @@ def run(bulk: Bulk, engine: Engine, looking: Looking, processes: int) -> Tally:
                 seen_of = pool.map
             else:
                 seen_of = functools.partial(map, Looker(looking))
-            yield from _by_unit(plan, todo, engine, bulk.camera, looking, seen_of)
+            for unit, seen in _by_unit(plan, todo, together(looking), seen_of):
+                yield unit, [came(reconstructed(one, engine, bulk.camera)) for one in seen]
 
     return do(bulk, made_with(engine), parts_of)
 
@@ -129,14 +135,14 @@ def run(bulk: Bulk, engine: Engine, looking: Looking, processes: int) -> Tally:
 def do(
     bulk: Bulk,
     made: Made,
-    parts_of: Callable[[Plan, Sequence[int]], Iterator[tuple[int, list[Part]]]],
+    parts_of: Callable[[Plan, Sequence[int], Came], Iterator[tuple[int, list[Part]]]],
 ) -> Tally:
     """Writes the units that are not done yet, as they come.
 
     Args:
       bulk: what is asked for.
       made: with what.
-      parts_of: gives the rows of units, in whatever order they come.
+      parts_of: gives the rows of units, in whatever order they come, and says when a part has come.
     """
     tally = Tally()
     with disk_errors(bulk.output), _alone(bulk):
@@ -149,13 +155,20 @@ def do(
         if not todo:
             return tally
         with progress_bar("Reconstructing", len(own), "units", len(own) - len(todo)) as bar:
-            began = time.monotonic()
+            began, inputs = time.monotonic(), 0
+
+            def came(part: Part) -> Part:
+                nonlocal inputs
+                inputs += len(part.inputs) + len(part.failed)
+                rate = inputs / (time.monotonic() - began)
+                bar.advance(0, note=f"{inputs} inputs, {rate:.1f} a second")
+                return part
+
             with one_bar():
-                for unit, parts in parts_of(plan, todo):
+                for unit, parts in parts_of(plan, todo, came):
                     write_unit(bulk.output, unit, parts, made)
                     tally.add(parts)
-                    rate = (tally.inputs + tally.failed) / (time.monotonic() - began)
-                    bar.advance(note=f"{tally.inputs} inputs, {rate:.1f} a second")
+                    bar.advance()
     return tally
 
 
@@ -187,34 +200,28 @@ def together(looking: Looking) -> int:
 def _by_unit(
     plan: Plan,
     todo: Sequence[int],
-    engine: Engine,
-    camera: Camera,
-    looking: Looking,
+    together: int,
     seen_of: Callable[[Iterator[Task]], Iterator[Result]],
-) -> Iterator[tuple[int, list[Part]]]:
-    """The rows of each unit, while the pictures of the next one are looked at already."""
-    owners: list[int] = []  # of the tasks that were given out and have not come back
+) -> Iterator[tuple[int, Iterator[Result]]]:
+    """What is seen of each unit, while the pictures of the next one are looked at already."""
+    owners: deque[int] = deque()  # of the tasks that were given out and have not come back
 
     def tasks() -> Iterator[Task]:
         for unit in todo:
-            for task in tasks_of(plan, unit, together(looking)):
+            for task in tasks_of(plan, unit, together):
                 owners.append(unit)
                 yield task
 
-    results = ((owners.pop(0), seen) for seen in seen_of(tasks()))
+    results = ((owners.popleft(), seen) for seen in seen_of(tasks()))
     waiting = iter(todo)
     for unit, own in itertools.groupby(results, key=lambda pair: pair[0]):
-        yield from _empty_before(unit, waiting, engine, camera)
-        yield unit, [reconstructed(seen, engine, camera) for _, seen in own]
-    yield from _empty_before(None, waiting, engine, camera)
-
-
-def _empty_before(
-    unit: int | None, waiting: Iterator[int], engine: Engine, camera: Camera
-) -> Iterator[tuple[int, list[Part]]]:
-    """Units without any picture, a tar of texts perhaps, that come before one."""
-    for empty in itertools.takewhile(lambda number: number != unit, waiting):
-        yield empty, [reconstructed([], engine, camera)]
+        for number in waiting:
+            if number == unit:
+                break
+            yield number, iter([[]])  # it has no picture, a tar of texts perhaps
+        yield unit, (seen for _, seen in own)
+    for number in waiting:
+        yield number, iter([[]])
 
 
 def _settings(bulk: Bulk, made: Made) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 from er_jax.bulk.plan import Plan
 from er_jax.bulk.pool import Looker, Looking, Task
 from er_jax.bulk.results import Camera, Part, reconstructed
-from er_jax.bulk.run import Bulk, Tally, do, made_with, tasks_of, together
+from er_jax.bulk.run import Bulk, Came, Tally, do, made_with, tasks_of, together
 from er_jax.photographs.engine import Engine
 from er_jax.photographs.load import load
 from er_jax.utils import progress
@@ -66,14 +66,14 @@ def run_with_ray(bulk: Bulk, engine: Engine, looking: Looking, ray: Ray) -> Tall
       UserError: see `er_jax.bulk.run.run`.
     """
 
-    def parts_of(plan: Plan, todo: Sequence[int]) -> Iterator[tuple[int, list[Part]]]:
-        return _by_unit(bulk, looking, ray, todo)
+    def parts_of(plan: Plan, todo: Sequence[int], came: Came) -> Iterator[tuple[int, list[Part]]]:
+        return _by_unit(bulk, looking, ray, todo, came)
 
     return do(bulk, made_with(engine), parts_of)
 
 
 def _by_unit(
-    bulk: Bulk, looking: Looking, ray: Ray, todo: Sequence[int]
+    bulk: Bulk, looking: Looking, ray: Ray, todo: Sequence[int], came: Came
 ) -> Iterator[tuple[int, list[Part]]]:
     module = connected(ray.address)
     cores = int(module.cluster_resources().get("CPU", 1))
@@ -96,7 +96,7 @@ def _by_unit(
     counts: dict[int, int] = {}
     for row in fitted.iter_rows():
         unit = int(row["unit"])
-        waiting[unit][int(row["number"])] = pickle.loads(row["part"])
+        waiting[unit][int(row["number"])] = came(pickle.loads(row["part"]))
         if row["last"]:
             counts[unit] = int(row["number"]) + 1
         if len(waiting[unit]) == counts.get(unit):

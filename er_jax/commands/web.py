@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -51,7 +51,7 @@ def serve(options: argparse.Namespace, *, page: bool) -> None:
     from er_jax.web.engines import Engines, warm
     from er_jax.web.limits import Limits
     from er_jax.web.metrics import Metrics
-    from er_jax.web.protocol import ImpatientProtocol
+    from er_jax.web.protocol import ImpatientProtocol, Server
     from er_jax.web.server import make_app
     from er_jax.web.worker import Worker
 
@@ -62,12 +62,17 @@ def serve(options: argparse.Namespace, *, page: bool) -> None:
     metrics = Metrics()
     worker = Worker(engines, waiting=limits.requests, at_once=options.batch, did=metrics.batch)
     hosts = LOOPBACK if options.host in LOOPBACK else ("*",)
+    at_end: Callable[[], None] = lambda: None  # noqa: E731
     with _temporary_folder() as folder:
         app = make_app(worker, metrics, limits, hosts)
         if page:
+            from er_jax.web.examples import drawn_examples
             from er_jax.web.page import make_page, mount
 
-            app = mount(app, make_page(worker, folder, upload_bytes=limits.body_bytes))
+            examples = drawn_examples(cache_dir())
+            shown = make_page(worker, folder, upload_bytes=limits.body_bytes, examples=examples)
+            app = mount(app, shown)
+            at_end = shown.end
         console = Console(stderr=True)
         with console.status("Compiling, once for each machine"):
             worker.run(engines.usual, lambda engine: warm(engine, worker.at_once)).result()
@@ -85,7 +90,7 @@ def serve(options: argparse.Namespace, *, page: bool) -> None:
         )
         signal.signal(signal.SIGTERM, _exit)
         with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listening])
+            Server(config, at_end).run(sockets=[listening])
     logging.info("Ended")
 
 

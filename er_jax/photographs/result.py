@@ -220,7 +220,7 @@ class Reconstruction:
         if self.hands:
             files.append(folder / f"{stem}.glb")
             with atomic_write(files[-1]) as temporary:
-                temporary.write_bytes(scene.export(file_type="glb"))
+                temporary.write_bytes(scene.export(file_type="glb", include_normals=True))
         files.append(folder / f"{stem}.png")
         beside = files[-1].with_name(f".{stem}.unfinished.png")
         with atomic_write(files[-1], temporary=beside) as temporary:
