@@ -1361,8 +1361,8 @@ FAULTS: list[Fault] = [
         "er_jax/bulk/run.py",
         _Change(
             "units without pictures are never done",
-            "        yield from _empty_before(unit, waiting, engine, camera)",
-            "        next(number for number in waiting if number == unit)",
+            "yield number, iter([[]])  # it has",
+            "pass  # it has",
             "test_bulk.py",
         ),
         _Change(
