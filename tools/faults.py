@@ -1438,4 +1438,60 @@ FAULTS: list[Fault] = [
             "test_viewer.py",
         ),
     ),
+    *_faults(
+        "serving",
+        "er_jax/web/page_guard.py",
+        _Change(
+            "a call names any file of the machine",
+            "if path not in self._files), None",
+            "if not path), None",
+            "test_page.py",
+        ),
+        _Change(
+            "an upload of any size is taken",
+            "elif int(length) > most:",
+            "elif False:",
+            "test_page.py",
+        ),
+    ),
+    *_faults(
+        "serving",
+        "er_jax/web/page.py",
+        _Change(
+            "Gradio itself lets calls name any file",
+            "page.blocks.has_launched = page.blocks.is_running = True",
+            "page.blocks.is_running = True",
+            "test_page.py",
+        ),
+    ),
+    *_faults(
+        "serving",
+        "er_jax/web/page_files.py",
+        _Change(
+            "old files stay",
+            "if path not in self._stays and path.lstat().st_ctime < oldest:",
+            "if False:",
+            "test_page.py",
+        ),
+    ),
+    *_faults(
+        "serving",
+        "er_jax/web/page_work.py",
+        _Change(
+            "a clip that nobody waits for is done to its end",
+            "progress.stopped.set()",
+            "pass",
+            "test_page.py",
+        ),
+    ),
+    *_faults(
+        "viewer",
+        "er_jax/viewer/geometry.py",
+        _Change(
+            "the picture's principal point is its middle",
+            "((pixels - 1) / 2 - principal) / focal",
+            "((pixels - 1) / 2 - (pixels - 1) / 2) / focal",
+            "test_viewer.py",
+        ),
+    ),
 ]
