@@ -29,7 +29,7 @@ from er_jax.rendering.overlays import write_image
 from er_jax.utils.atomic_write import write_json
 from er_jax.utils.errors import ConfigError, DataError, DiskError, NotFoundError
 from er_jax.video.frames import written_video
-from er_jax.video.parquet import table_of, write_parquet
+from er_jax.video.parquet import rows_of, table_of, write_parquet
 from er_jax.video.track import Clip, HandTrack
 from er_jax.viewer import scene as scene_module
 from er_jax.viewer.confidence import NOT_KNOWN, SURE_TO_UNSURE, UNSURE_M, joint_colours
@@ -242,6 +242,19 @@ def test_one_of_several_sources_is_chosen(clip, hands, tmp_path):
     result = read_result(both, source="two.mp4")
     assert result.picture_name == "two.mp4"
     assert [hand.label for hand in result.hands] == ["left"]
+
+
+def test_of_bulk_work_each_picture_of_a_file_is_a_source(clip, hands, tmp_path):
+    rows = []
+    for key, track in zip(("a.png", ""), clip.tracks, strict=True):
+        table = rows_of(dataclasses.replace(clip, tracks=(track,)), hands, source="in.tar")
+        rows.append(table.append_column("key", pa.array([key] * len(table))))
+    path = tmp_path / "unit-0.parquet"
+    pq.write_table(pa.concat_tables(rows), path)
+    with pytest.raises(ConfigError, match=r"2 sources.*one of: in\.tar, in\.tar/a\.png"):
+        read_result(path)
+    assert [hand.label for hand in read_result(path, source="in.tar/a.png").hands] == ["right"]
+    assert [hand.label for hand in read_result(path, source="in.tar").hands] == ["left"]
 
 
 def test_a_folder_stands_for_the_only_result_in_it(table, picture, tmp_path):

@@ -95,8 +95,17 @@ def test_no_more_waits_than_may(held):
 
 
 def test_pictures_that_wait_have_no_more_pixels_than_may(held):
+    worker, _, go = held
+    worker.reconstruct(picture(20, 20), CHOICE)
+    worker.reconstruct(picture(20, 30), CHOICE)
+    with pytest.raises(BusyError, match="2 are waiting"):
+        worker.reconstruct(picture(1, 1), CHOICE)
+    go.set()
+
+
+def test_a_picture_of_more_pixels_than_may_wait_is_taken_alone(held):
     worker, _, _ = held
-    worker.reconstruct(picture(100, 20), CHOICE)  # more than all, alone
+    worker.reconstruct(picture(100, 20), CHOICE)
     with pytest.raises(BusyError, match="1 are waiting"):
         worker.reconstruct(picture(1, 1), CHOICE)
 

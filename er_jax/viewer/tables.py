@@ -41,6 +41,9 @@ def read_table(path: Path, source: str | None = None) -> Stored:
     if not len(table):
         raise DataError(f"{path}: no hand was found in this clip, so there is nothing to show")
     rows = arrays_of(table)
+    if "key" in rows:  # of bulk work: which picture, or part, of the source
+        both = zip(rows["source"], rows["key"], strict=True)
+        rows["source"] = np.array([f"{one}/{key}" if key else one for one, key in both], object)
     name = chosen_source(path, sorted(set(rows["source"].tolist())), source)
     rows = {key: array[rows["source"] == name] for key, array in rows.items()}
     tracks, joints = _tracks(path, rows)
