@@ -1,6 +1,7 @@
 """The HTTP endpoint: what it answers, what it refuses, and that nobody can hold it up."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -24,6 +25,7 @@ from er_jax.mano import load_hands
 from er_jax.photographs.engine import Engine
 from er_jax.photographs.photograph import read_photograph
 from er_jax.utils.errors import DataError
+from er_jax.web.engines import warm
 from er_jax.web.limits import Limits
 from er_jax.web.worker import Worker
 
@@ -35,7 +37,7 @@ from er_jax.web import protocol  # noqa: E402
 from er_jax.web.metrics import Metrics  # noqa: E402
 from er_jax.web.server import ENDPOINT, make_app  # noqa: E402
 
-LIMITS = Limits(body_bytes=200_000, pixels=300_000, requests=6, body_s=1.0, answer_s=4.0)
+LIMITS = Limits(body_bytes=200_000, pixels=300_000, requests=6, body_s=1.0, answer_s=60.0)
 
 
 def png(width: int = 512, height: int = 400, seed: int = 0) -> bytes:
@@ -94,17 +96,32 @@ class Running:
 
 @pytest.fixture(scope="module")
 def engine():
-    return Engine(load_hands(), detector=Known(detected(drawn(1, (0, 1), seed=7))))
+    made = Engine(load_hands(), detector=Known(detected(drawn(1, (0, 1), seed=7))))
+    warm(made, 4)  # no answer waits for a compiler
+    return made
 
 
 @pytest.fixture
-def served(engine, monkeypatch):
+def serve(engine, monkeypatch):
+    """Starts servers, and ends them."""
     monkeypatch.setattr(protocol, "HEADERS_S", 1.0)
-    held, metrics = Held(engine), Metrics()
-    worker = Worker(OneEngine(held), waiting=4, at_once=4, did=metrics.batch)
-    running = Running(make_app(worker, metrics, LIMITS, ["127.0.0.1"]), worker, held)
-    yield running
-    running.end()
+    started = []
+
+    def start(limits: Limits) -> Running:
+        held, metrics = Held(engine), Metrics()
+        worker = Worker(OneEngine(held), waiting=4, at_once=4, did=metrics.batch)
+        app = make_app(worker, metrics, limits, ["127.0.0.1"])
+        started.append(Running(app, worker, held))
+        return started[-1]
+
+    yield start
+    for running in started:
+        running.end()
+
+
+@pytest.fixture
+def served(serve):
+    return serve(LIMITS)
 
 
 def test_the_answer_is_what_the_engine_says_with_its_meshes(served, engine):
@@ -220,7 +237,8 @@ def test_a_gigabyte_is_not_read(served):
     assert served.post(png()).status_code == 200
 
 
-def test_who_waits_too_long_is_told_and_who_leaves_is_forgotten(served):
+def test_who_waits_too_long_is_told_and_who_leaves_is_forgotten(serve):
+    served = serve(dataclasses.replace(LIMITS, answer_s=4.0))
     served.engine.go.clear()
     with ThreadPoolExecutor(2) as clients:
         first = clients.submit(served.post, png())
