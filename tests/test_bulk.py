@@ -368,6 +368,20 @@ def test_what_is_missing_is_done_and_what_is_there_is_left(engine, tmp_path):
     assert {path: path.read_bytes() for path in asked.output.rglob("*.parquet")} == whole
 
 
+def test_what_failed_is_tried_again_on_request_alone(engine, tmp_path):
+    put(tmp_path / "in", {f"{i}.png": 1 for i in range(8)})
+    (tmp_path / "in" / "5.png").rename(tmp_path / "away.png")
+    (tmp_path / "in" / "5.png").write_bytes(b"")
+    asked = bulk(tmp_path, tmp_path / "in")
+    run(asked, engine, LOOKING, 0)
+    (tmp_path / "away.png").rename(tmp_path / "in" / "5.png")
+    assert run(asked, engine, LOOKING, 0).units == 0
+    assert names(asked.output, FAILED) == Counter({("5.png", ""): 1})
+    assert run(dataclasses.replace(asked, retry=True), engine, LOOKING, 0).units == 1
+    assert names(asked.output, INPUTS) == Counter({(f"{i}.png", ""): 1 for i in range(8)})
+    assert not rows(asked.output, FAILED)
+
+
 def test_parts_are_all_of_it_and_nothing_twice(engine, tmp_path):
     put(tmp_path / "in", {f"{i}.png": 1 for i in range(20)})
     for number in range(3):

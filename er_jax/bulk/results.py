@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -207,6 +207,13 @@ def units_done(folder: Path) -> set[int]:
     return {
         int(path.stem.removeprefix("unit-")) for path in (folder / HANDS).glob("unit-*.parquet")
     }
+
+
+def undo_failed(folder: Path, units: Iterable[int]) -> None:
+    """Has the units in which something failed count as not done."""
+    for unit in units:
+        if shard(folder, FAILED, unit).exists():
+            shard(folder, HANDS, unit).unlink(missing_ok=True)
 
 
 def _write(path: Path, table: "pyarrow.Table | None") -> None:

@@ -13,7 +13,15 @@ from typing import Any
 
 from er_jax.bulk.plan import NAME, Plan, make_plan
 from er_jax.bulk.pool import Looker, Looking, Pool, Result, Task
-from er_jax.bulk.results import Camera, Made, Part, reconstructed, units_done, write_unit
+from er_jax.bulk.results import (
+    Camera,
+    Made,
+    Part,
+    reconstructed,
+    undo_failed,
+    units_done,
+    write_unit,
+)
 from er_jax.bulk.sources import VIDEO, entries_of, pictures_of
 from er_jax.photographs.engine import Engine
 from er_jax.utils.errors import ConfigError, disk_errors
@@ -42,6 +50,7 @@ class Bulk:
       column: of the tables.
       unit: pictures of a unit, about.
       part: which share of the units this process does: its number from 0, and of how many.
+      retry: do the units again in which something failed, because a disk was not there perhaps.
     """
 
     inputs: tuple[str, ...]
@@ -50,6 +59,7 @@ class Bulk:
     column: str | None = None
     unit: int = 1000
     part: tuple[int, int] = (0, 1)
+    retry: bool = False
 
 
 @dataclasses.dataclass
@@ -147,9 +157,11 @@ def do(
     tally = Tally()
     with disk_errors(bulk.output), _alone(bulk):
         plan = planned(bulk, made)
-        done = units_done(bulk.output)
         number, count = bulk.part
         own = range(number, plan.units, count)
+        if bulk.retry:
+            undo_failed(bulk.output, own)
+        done = units_done(bulk.output)
         todo = [unit for unit in own if unit not in done]
         _tell(plan, len(own), len(todo))
         if not todo:

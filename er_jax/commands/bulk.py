@@ -52,6 +52,7 @@ def _run(options: argparse.Namespace) -> None:
         column=options.column,
         unit=options.unit,
         part=options.part,
+        retry=options.retry,
     )
     if options.ray is not None:
         from er_jax.bulk.with_ray import connected
@@ -163,6 +164,8 @@ def _parser() -> argparse.ArgumentParser:
         "--part", default="0/1", help="I/N: this process does every N-th unit from the I-th, from 0"
     )
     processes = "that read and look at pictures; 0: this one itself; without: the cores"
+    retry = "do the units again in which something failed, because a disk was not there perhaps"
+    add("--retry", action="store_true", help=retry)
     add("--processes", type=at_least(0), help=processes)
     add("--devices", type=at_least(1), default=1, help="GPUs of this machine, a process each (1)")
     ray = parser.add_argument_group("on many machines, by Ray (er_jax[ray])")
