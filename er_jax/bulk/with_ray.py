@@ -23,6 +23,7 @@ from er_jax.photographs.load import load
 from er_jax.utils import progress
 from er_jax.utils.cache import cache_dir
 from er_jax.utils.errors import ConfigError
+from er_jax.utils.native import native_messages_dropped
 from er_jax.utils.xla_cpu import prepare_cpu
 
 LOCAL = "local"
@@ -163,12 +164,13 @@ def connected(address: str) -> Any:
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        ray.init(
-            address=None if address == LOCAL else address,
-            ignore_reinit_error=True,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        with native_messages_dropped():
+            ray.init(
+                address=None if address == LOCAL else address,
+                ignore_reinit_error=True,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
     except ConnectionError as error:
         raise ConfigError(
             f"--ray={address}: no cluster is there ({error}): start one with `ray start --head`, "

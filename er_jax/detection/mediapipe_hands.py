@@ -6,10 +6,8 @@ answer. On the stand-in's test pictures the second look took about a tenth off t
 mirrored and turned crops, and means of several, changed it by 4 % or less and are not made.
 """
 
-import contextlib
 import dataclasses
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from er_jax.detection import landmarks, palms
 from er_jax.detection.regions import Pyramid, Region
 from er_jax.detection.types import DetectedHand, DetectorError, box_around
 from er_jax.detection.weights import LANDMARKS_FILE, PALMS_FILE, weights_dir
+from er_jax.utils.native import native_messages_dropped
 
 PRESENCE = 0.5
 """Least presence, by the landmark network, of what is a hand."""
@@ -188,7 +187,7 @@ class LiteRTNetwork:
                 "the hands of another detector (--detections FILE)."
             ) from None
         self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
-        with _native_messages_dropped():
+        with native_messages_dropped():
             self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._outputs = [entry["index"] for entry in self._interpreter.get_output_details()]
@@ -197,19 +196,6 @@ class LiteRTNetwork:
         self._interpreter.set_tensor(self._input, crop[None])
         self._interpreter.invoke()
         return [self._interpreter.get_tensor(index)[0] for index in self._outputs]
-
-
-@contextlib.contextmanager
-def _native_messages_dropped() -> Iterator[None]:
-    """LiteRT's code says past Python, on standard error, how it computes; its errors are raised."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def tiles(width: int, height: int, side: float) -> list[Region]:
