@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import os
+import pickle
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -18,8 +19,17 @@ from er_jax.bulk import pool, sources
 from er_jax.bulk import run as bulk_run
 from er_jax.bulk.plan import NAME, Plan, make_plan, units_of
 from er_jax.bulk.pool import Looking
-from er_jax.bulk.results import FAILED, HANDS, INPUTS, Camera, shard, units_done
+from er_jax.bulk.results import (
+    FAILED,
+    HANDS,
+    INPUTS,
+    Camera,
+    reconstructed,
+    shard,
+    units_done,
+)
 from er_jax.bulk.run import Bulk, run
+from er_jax.bulk.seeing import Failed, Seen
 from er_jax.bulk.sources import (
     PICTURE,
     TABLE,
@@ -330,6 +340,14 @@ def test_a_video_that_is_cut_short_gives_what_is_whole_and_says_so(engine, tmp_p
     assert 10 < read["frames"] < 70 and read["hands"] == 2 * read["frames"]
     assert failed["reason"] == f"only {read['frames']} of 80 frames could be decoded"
     assert failed["key"] == read["key"] == f"frames 0 to {read['frames'] - 1}"
+
+
+def test_what_goes_through_another_process_is_the_same_to_its_types(engine):
+    seen = Seen("a.png", "", SIZE, None, hands(2, 1), None)
+    part = reconstructed([seen, Failed("b.png", "", "why")], engine, CAMERA)
+    back = pickle.loads(pickle.dumps(part))
+    assert back.hands.equals(part.hands, check_metadata=True)
+    assert (back.inputs, back.failed) == (part.inputs, part.failed) and len(part.inputs) == 1
 
 
 def test_the_same_again_does_nothing_and_another_thing_asks_for_another_folder(

@@ -65,6 +65,21 @@ class Part:
     inputs: "list[dict[str, Any]]"
     failed: list[Failed]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles it; PyArrow's own pickles forget that a list's elements are never null."""
+        import pyarrow as pa
+
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, self.hands.schema) as stream:
+            stream.write_table(self.hands)
+        return _unpickled, (sink.getvalue().to_pybytes(), self.inputs, self.failed)
+
+
+def _unpickled(hands: bytes, inputs: "list[dict[str, Any]]", failed: list[Failed]) -> Part:
+    import pyarrow as pa
+
+    return Part(pa.ipc.open_stream(hands).read_all(), inputs, failed)
+
 
 def reconstructed(seen: Sequence[Seen | Failed | Followed], engine: Engine, camera: Camera) -> Part:
     """The rows of pictures, or of pieces of videos.
