@@ -410,7 +410,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="er_jax",
         description="Finds the hands in photographs and clips and reconstructs them in 3D: meshes "
         "(OBJ, GLB), parameters (JSON), drawings (PNG); of clips a drawn clip (MP4), a table "
-        "(Parquet), moving meshes (GLB), and more. `er_jax webcam` does so live.",
+        "(Parquet), moving meshes (GLB), and more. Others, each with --help: er_jax webcam (live), "
+        "web (a page), serve (for programs), view (a result in 3D), bulk (a million pictures).",
     )
     add = parser.add_argument
     add("pictures", type=Path, nargs="+", help="photographs, folders of them, or clips")
