@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from coded_pictures import BREAKS, KILLS, SIZE, coded, hands, picture, pixels
+from drawn_hands import drawn
+from test_photographs import SaidByNetwork
 
 from er_jax.bulk import pool, sources
 from er_jax.bulk import run as bulk_run
@@ -43,8 +45,10 @@ from er_jax.bulk.sources import (
 from er_jax.commands.bulk import _part
 from er_jax.mano import load_hands, mano_forward
 from er_jax.photographs.engine import Engine
+from er_jax.photographs.photograph import read_photograph
 from er_jax.utils.errors import ConfigError, DataError, DiskError, NotFoundError
 from er_jax.utils.locks import locked
+from er_jax.video.frames import Frames
 from er_jax.video.parquet import COLUMNS, arrays_of
 
 LOOKING = Looking(detectors=coded)
@@ -328,6 +332,33 @@ def test_a_video_is_done_in_pieces_whose_frames_are_the_video_s(engine, tmp_path
         "frames 20 to 23": 8,
     }
     assert [row["frames"] for row in rows(asked.output, INPUTS)] == [10, 10, 4]
+
+
+class Watching(SaidByNetwork):
+    """A network that keeps what it was shown."""
+
+    def __init__(self) -> None:
+        super().__init__(drawn(1, (0, 1), seed=7), None)
+        self.shown: list[np.ndarray] = []
+
+    def many(self, images, boxes):
+        self.shown += images
+        return super().many(images, boxes)
+
+
+def test_a_network_is_shown_every_picture_and_frame_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "VIDEO_FRAMES", 10)
+    put(tmp_path / "in", {f"{i}.png": 2 for i in range(6)})
+    clip = video(tmp_path / "in" / "z.mkv", 24)
+    network = Watching()
+    engine = Engine(load_hands(), detector=None, network=network)
+    asked = bulk(tmp_path, tmp_path / "in", camera=Camera())
+    tally = run(asked, engine, dataclasses.replace(LOOKING, keep_pixels=True), 0)
+    assert (tally.inputs, tally.hands, tally.failed) == (9, 60, 0)
+    frames = [frame.pixels for frame in Frames.of(clip)]
+    files = [read_photograph(tmp_path / "in" / f"{i}.png").pixels for i in range(6)]
+    known = {picture.tobytes() for picture in (*files, *frames)}
+    assert {picture.tobytes() for picture in network.shown} == known
 
 
 def test_a_video_that_is_cut_short_gives_what_is_whole_and_says_so(engine, tmp_path):

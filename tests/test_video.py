@@ -4,6 +4,8 @@ import dataclasses
 import json
 import shutil
 import struct
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -435,6 +437,33 @@ def test_the_hands_of_a_clip_are_those_that_were_seen(clip_folder):
     raw = reconstruct_clip(clip_folder, engine, lambda: Tracker(script()), smoothed=False, **CAMERA)
     assert len(raw.tracks[1]) == 11
     assert (raw.tracks[0].betas != raw.tracks[0].betas[0]).any()
+
+
+DECODE = """
+import sys
+from pathlib import Path
+from er_jax.video.frames import Frames
+for _ in range(40):
+    assert sum(1 for _ in Frames.of(Path(sys.argv[1])).part(0, 10).read_ahead()) == 10
+"""
+
+
+def test_a_damaged_clip_that_is_left_midway_does_not_hang(tmp_path):
+    """What its decoder's threads complain of must not wait for Python, which waits for them."""
+    path = tmp_path / "clip.mp4"
+    random = np.random.default_rng(0)
+    with written_video(path, 20) as video:
+        for index in range(60):
+            video.add(random.integers(0, 255, (400, 512, 3), np.uint8), index / 20)
+    data = bytearray(path.read_bytes())
+    for place in random.integers(5000, len(data) - 20000, 400):
+        data[place] ^= 0x5A
+    path.write_bytes(data)
+    command = [sys.executable, "-c", DECODE, str(path)]
+    said = subprocess.run(
+        command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=120
+    )
+    assert (said.returncode, said.stderr) == (0, "")
 
 
 def test_a_part_of_a_clip_has_its_own_numbers_and_the_clip_s_times(tmp_path):

@@ -257,7 +257,9 @@ def av_module() -> Any:
         raise ConfigError(
             "videos need PyAV, which is not installed: pip install 'er_jax[video]'"
         ) from None
-    av.logging.set_level(av.logging.PANIC)
+    # Not PyAV's own way, whose callback waits for Python: a decoder that was closed meanwhile hung.
+    av.logging.restore_default_callback()
+    av.logging.set_libav_level(av.logging.PANIC)
     return av
 
 
