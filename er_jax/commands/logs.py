@@ -22,22 +22,23 @@ def prepare(workdir: Path, *, cache_compilation: bool = False) -> None:
     log_to(workdir / "log.txt")
 
 
-def log_to(file: Path) -> None:
+def log_to(file: Path | None) -> None:
     """Sends the project's messages to a file, and to the terminal or whatever stands for it.
 
-    Of several processes only the first one does; the others tell their errors and show no bars.
+    Without a file (None) only there: nobody needs a log of having looked at something. Of several
+    processes only the first one does; the others tell their errors and show no bars.
     """
     quieten_libraries()
     terminal = RichHandler(console=Console(stderr=True), show_time=False, show_path=False)
     terminal.addFilter(lambda record: not hasattr(record, "only_in_file"))
     handlers: list[logging.Handler] = [terminal]
-    if distributed.is_first_process():
+    if not distributed.is_first_process():
+        terminal.setLevel(logging.ERROR)
+        progress.hide_bars()
+    elif file is not None:
         lines = logging.FileHandler(file)
         lines.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         handlers.append(lines)
-    else:
-        terminal.setLevel(logging.ERROR)
-        progress.hide_bars()
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers, force=True)
 
 

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.logging import RichHandler
 
 from er_jax.commands.exit_codes import exit_with_message
-from er_jax.commands.logs import quieten_libraries
+from er_jax.commands.logs import log_to
 from er_jax.utils.cache import cache_dir
 from er_jax.utils.xla_cpu import prepare_cpu
 from er_jax.viewer.pictures import pictures_of, with_times_of
@@ -23,7 +22,8 @@ from er_jax.viewer.server import LOCAL
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; the exit code is that of `er_jax.main`."""
     options = _parser().parse_args(arguments)
-    _begin()
+    prepare_cpu(cache_dir() / "compiled")
+    log_to(None)
     with exit_with_message():
         viser_module()  # better known before anything is read
         result = read_result(options.result, source=options.source, mano_dir=options.mano_dir)
@@ -47,15 +47,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with contextlib.suppress(KeyboardInterrupt):
                 viewer.play()
     return 0
-
-
-def _begin() -> None:
-    """Prepares the CPU and the terminal; nobody needs a log of having looked at something."""
-    prepare_cpu(cache_dir() / "compiled")
-    quieten_libraries()
-    terminal = RichHandler(console=Console(stderr=True), show_time=False, show_path=False)
-    terminal.addFilter(lambda record: not hasattr(record, "only_in_file"))
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[terminal], force=True)
 
 
 def _parser() -> argparse.ArgumentParser:
