@@ -89,6 +89,7 @@ class Running:
 
     def end(self) -> None:
         self.engine.go.set()
+        self.client.close()
         self.server.should_exit = True
         self._thread.join(20)
         assert not self._thread.is_alive()
