@@ -650,7 +650,7 @@ class Opened:
         data = self.page.screenshot()
         return cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), 1), cv2.COLOR_BGR2RGB)
 
-    def until(self, holds, seconds: float = 40) -> np.ndarray:
+    def until(self, holds, seconds: float = 120) -> np.ndarray:
         """A picture of which something holds, as of the one half a second before."""
         ends = time.monotonic() + seconds
         times = 0
