@@ -43,6 +43,7 @@ from er_jax.bulk.sources import (
     pictures_of,
 )
 from er_jax.commands.bulk import _part
+from er_jax.detection import DetectorError
 from er_jax.mano import load_hands, mano_forward
 from er_jax.photographs.engine import Engine
 from er_jax.photographs.photograph import read_photograph
@@ -451,6 +452,20 @@ def test_a_picture_that_kills_whoever_reads_it_is_found_out(engine, tmp_path, mo
     assert Path(failed["source"]).name == "3.png" and "died each of 1 times" in failed["reason"]
     assert names(asked.output, INPUTS) == Counter({(f"{i}.png", ""): 1 for i in range(6) if i != 3})
     assert (tally.inputs, tally.failed) == (5, 1)
+
+
+def missing(detector_dir: Path | None):
+    raise DetectorError("its networks are not there")
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_without_a_detector_no_picture_is_to_blame(engine, tmp_path, processes):
+    put(tmp_path / "in", {"0.png": 1})
+    asked = bulk(tmp_path, tmp_path / "in")
+    with pytest.raises(DetectorError, match="not there"):
+        run(asked, engine, Looking(detectors=missing), processes)
+    assert not units_done(asked.output)
+    assert run(asked, engine, LOOKING, 0).inputs == 1
 
 
 class Fragile:

@@ -71,10 +71,14 @@ class Pool:
     Args:
       processes: how many.
       looking: how.
+
+    Raises:
+      UserError: the detector cannot be had.
     """
 
     def __init__(self, processes: int, looking: Looking):
         self._processes, self._looking = processes, looking
+        looking.detectors(looking.detector_dir)  # what is wrong with it is no picture's fault
         self._pool = self._started()
 
     def map(self, tasks: Iterable[Task]) -> Iterator[Result]:

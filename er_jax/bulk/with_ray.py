@@ -68,6 +68,7 @@ def run_with_ray(bulk: Bulk, engine: Engine, looking: Looking, ray: Ray) -> Tall
     """
 
     def parts_of(plan: Plan, todo: Sequence[int], came: Came) -> Iterator[tuple[int, list[Part]]]:
+        looking.detectors(looking.detector_dir)  # better said here than by actors, again and again
         return _by_unit(bulk, looking, ray, todo, came)
 
     return do(bulk, made_with(engine), parts_of)
