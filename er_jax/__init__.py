@@ -4,7 +4,8 @@
     result = er_jax.reconstruct("photo.jpg")
 
 A folder imports only from those before it: utils, mano, rendering, (data_pipeline,) models,
-supervision, inference, evaluation, detection, fitting, training, photographs, report, commands.
+supervision, inference, evaluation, detection, fitting, training, photographs, video,
+(bulk, viewer, web, report,) commands.
 """
 
 from typing import TYPE_CHECKING, Any

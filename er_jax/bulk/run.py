@@ -34,7 +34,6 @@ TOGETHER, TOGETHER_WITH_PIXELS = 64, 16
 TOGETHER_BYTES = 64_000_000
 """Most bytes of such pictures, where they come from tables and tars."""
 
-
 Came = Callable[[Part], Part]
 """Told of each part that comes; gives it on."""
 
@@ -45,7 +44,7 @@ class Bulk:
 
     Attributes:
       inputs: see `entries_of`, as `column`.
-      output: folder of the plan, the settings and the three tables.
+      output: folder of the plan, which has the settings, and of the three tables.
       camera: of all pictures.
       column: of the tables.
       unit: pictures of a unit, about.
@@ -186,11 +185,9 @@ def do(
 
 def tasks_of(plan: Plan, unit: int, together: int) -> Iterator[Task]:
     """What of a unit one process looks at at once, always the same."""
+    entries = plan.unit(unit)
     pictures = (
-        picture
-        for entry in plan.unit(unit)
-        if entry.kind != VIDEO
-        for picture in pictures_of(entry)
+        picture for entry in entries if entry.kind != VIDEO for picture in pictures_of(entry)
     )
     some, size = [], 0
     for picture in pictures:
@@ -201,7 +198,7 @@ def tasks_of(plan: Plan, unit: int, together: int) -> Iterator[Task]:
             some, size = [], 0
     if some:
         yield some
-    yield from (entry for entry in plan.unit(unit) if entry.kind == VIDEO)
+    yield from (entry for entry in entries if entry.kind == VIDEO)
 
 
 def together(looking: Looking) -> int:

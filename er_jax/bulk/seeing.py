@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import cv2
-
 from er_jax.bulk.sources import Entry, Given
 from er_jax.detection import DetectedHand, Detector
 from er_jax.photographs.photograph import Photograph, Pixels, blank, read_photograph
@@ -120,7 +118,6 @@ def see(
 
 def follow(entry: Entry, make_tracker: Callable[[], Tracker]) -> Followed | Failed:
     """Follows the hands of a piece of a video."""
-    cv2.setNumThreads(1)
     try:
         frames = part_of(entry)
         seen = follow_clip(frames, make_tracker)
